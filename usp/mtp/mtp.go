@@ -1,0 +1,67 @@
+// Package mtp defines what a Message Transfer Protocol is to twinspan: something that carries USP Records, one byte
+// slice each, between this endpoint and its peers. The implementations (mqtt, websocket, uds, memory) know nothing of
+// messages; the agent and the controller know nothing of topics, frames and sockets. An exported suite in mtptest is
+// passed by every implementation.
+package mtp
+
+import (
+	"context"
+	"errors"
+)
+
+// Errors that callers test with errors.Is.
+var (
+	ErrNotConnected = errors.New("mtp: not connected")
+	ErrTooLarge     = errors.New("mtp: record is larger than the limit")
+	ErrBusy         = errors.New("mtp: outbound queue is full")
+)
+
+// Identity is what a transport knows of the other side, before any record is read.
+type Identity struct {
+	// EndpointIDs that the peer's certificate names (urn:bbf:usp:id: SANs); empty without a client certificate.
+	EndpointIDs []string
+	// Claimed is the unproved Endpoint ID (WebSocket eid, UDS handshake); a hint only.
+	Claimed string
+	// Encrypted: the link is protected. Local: a Unix domain socket of this machine (the peer is as trusted as its file
+	// mode). Broker: records of several endpoints arrive over this link.
+	Encrypted, Local, Broker bool
+	// Fingerprint is the SHA-256 of the peer's certificate in hex, or empty.
+	Fingerprint string
+}
+
+// Inbound is one received record.
+type Inbound struct {
+	Record    []byte
+	From      Identity
+	Transport string // "MQTT", "WebSocket", "UDS"
+	// Reply sends a record back the way this one came. nil when there is no way back.
+	Reply func(ctx context.Context, record []byte) error
+	// Reject tells the transport that the record was unusable: WebSocket closes with 1003, UDS sends an Error TLV and
+	// closes, MQTT drops. Never nil.
+	Reject func(reason string)
+	// LinkID names the connection; it changes with every reconnect.
+	LinkID uint64
+}
+
+// Handler receives records. HandleRecord is called from the transport's reader goroutine, one call at a time for each
+// connection; it must hand long work to others. ctx ends with the connection.
+type Handler interface {
+	HandleRecord(ctx context.Context, in Inbound)
+}
+
+// State is reported by a Transport whenever it changes.
+type State struct {
+	Up     bool
+	Reason string // why it is down, in a sentence, no secrets
+	LinkID uint64
+}
+
+// Transport is one configured way to reach one peer or one broker. Run blocks until ctx ends, keeping the connection up
+// with the standard's back-off; Send may be called from any goroutine and does not wait for the network longer than
+// ctx allows.
+type Transport interface {
+	// Run connects and serves; it returns nil when ctx ended, an error only for configuration that can never work.
+	Run(ctx context.Context, h Handler, onState func(State)) error
+	// Send sends one record. dest is a topic for MQTT and ignored by point-to-point transports.
+	Send(ctx context.Context, dest string, record []byte) error
+}
