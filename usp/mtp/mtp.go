@@ -7,9 +7,17 @@ package mtp
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 )
 
+var linkID atomic.Uint64
+
+// NextLinkID gives every link of this process its own number, beginning with 1.
+func NextLinkID() uint64 { return linkID.Add(1) }
+
 // Errors that callers test with errors.Is.
+//
+// Send returns ErrBusy when the outbound queue stayed full until ctx ended.
 var (
 	ErrNotConnected = errors.New("mtp: not connected")
 	ErrTooLarge     = errors.New("mtp: record is larger than the limit")
@@ -31,6 +39,7 @@ type Identity struct {
 
 // Inbound is one received record.
 type Inbound struct {
+	// Record belongs to the handler; the transport does not touch it again.
 	Record    []byte
 	From      Identity
 	Transport string // "MQTT", "WebSocket", "UDS"
@@ -49,11 +58,23 @@ type Handler interface {
 	HandleRecord(ctx context.Context, in Inbound)
 }
 
-// State is reported by a Transport whenever it changes.
+// State is reported by a Transport whenever a link comes up or goes down. A client or broker transport has at most one
+// link; a server reports each accepted link with its own LinkID. A transport that cannot even begin (address in use,
+// broker unreachable) reports LinkID 0 with a Reason for each attempt. The callback is called from the transport's
+// goroutines, one call at a time for each link, before the first record of the link is delivered; it must not block.
 type State struct {
 	Up     bool
 	Reason string // why it is down, in a sentence, no secrets
 	LinkID uint64
+	// Peer is what is known of the other side of a link that came up.
+	Peer Identity
+	// Send sends on this very link (a broker link has no peer and leaves it nil: use Transport.Send). Set while Up.
+	Send func(ctx context.Context, record []byte) error
+	// ReplyTopic is our own concrete topic on a broker, as mqtt_connect must tell it; empty elsewhere.
+	ReplyTopic string
+	// ClientID is the client identifier that an MQTT broker assigned to us, to be kept for later connections
+	// (R-MQTT.9); empty if we had one.
+	ClientID string
 }
 
 // Transport is one configured way to reach one peer or one broker. Run blocks until ctx ends, keeping the connection up
@@ -62,6 +83,8 @@ type State struct {
 type Transport interface {
 	// Run connects and serves; it returns nil when ctx ended, an error only for configuration that can never work.
 	Run(ctx context.Context, h Handler, onState func(State)) error
-	// Send sends one record. dest is a topic for MQTT and ignored by point-to-point transports.
+	// Send sends one record, which the transport owns from then on. dest is a topic for MQTT, the Endpoint ID that a client
+	// claimed for a server, and ignored by point-to-point clients. nil means queued in order, not delivered: a record may
+	// be lost with its link.
 	Send(ctx context.Context, dest string, record []byte) error
 }
