@@ -43,9 +43,11 @@ type EnumValue struct {
 
 // PathRef is the reference facet of a parameter whose value names another element (TR-106 3.2.4).
 type PathRef struct {
-	Strong  bool
-	Target  string   // "row", "parameter", "single", "any", as in the data model
-	Parents []string // canonical supported paths ending in a dot; empty = anything
+	Strong bool
+	Target string // "row", "parameter", "single", "any", as in the data model
+	// Parents are what the value may be below: canonical table paths ("Device.IP.Interface.",
+	// "Device.IP.Interface.{i}.IPv6Prefix."), or objects for targets other than rows; empty = anything.
+	Parents []string
 }
 
 // Facts are what one protocol's data model says of a parameter or argument. Immutable.
@@ -103,7 +105,13 @@ func (p *Param) Path() string { return p.Object.Path + p.Name }
 
 // NewParam builds a parameter; used by the schema loaders and by tests. Either facts may be nil.
 func NewParam(name string, cwmp, usp *Facts) *Param {
-	p := &Param{Name: name, facts: [2]*Facts{cwmp, usp}}
+	p := MakeParam(name, cwmp, usp)
+	return &p
+}
+
+// MakeParam is NewParam by value, for loaders that allocate many at once.
+func MakeParam(name string, cwmp, usp *Facts) Param {
+	p := Param{Name: name, facts: [2]*Facts{cwmp, usp}}
 	if cwmp != nil {
 		p.Protocols |= CWMP
 	}
