@@ -446,7 +446,7 @@ func (d decimal) cmp(e decimal) int {
 // dropped. A time without zone counts as UTC. Years below 1000 are times relative to the boot of the device
 // (TR-106); such a time is only accepted in UTC.
 func lexicalTime(t string) (string, error) {
-	bad := Fail(InvalidType, "", "not a dateTime such as 2026-01-31T23:59:59Z")
+	bad := Fail(InvalidType, "", "not a dateTime (YYYY-MM-DDThh:mm:ss, a fraction and Z or an offset may follow)")
 	if len(t) < len("2006-01-02T15:04:05") || len(t) > 64 {
 		return "", bad
 	}
