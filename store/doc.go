@@ -12,6 +12,6 @@
 //
 // # Caveats
 //
-// The function given to Update runs on the one writer goroutine, against the newest version, and may run twice: it
-// must not block and must not have effects outside its Tx.
+// The function given to Update runs on the one writer goroutine, against the newest version: it must not block, must
+// not call Update itself and must not have effects outside its Tx, since what it staged is lost when the commit fails.
 package store

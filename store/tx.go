@@ -1,0 +1,556 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unique"
+)
+
+// errTxOver: the function that the Tx was made for has returned.
+var errTxOver = fmt.Errorf("store: transaction is over: %w", ErrClosed)
+
+// Tx stages one transaction on top of the newest version. Only valid inside the function given to Update, and only on
+// its goroutine. A method that returns an error has staged nothing.
+type Tx struct {
+	base   *Version
+	meta   Meta
+	writer name
+	rev    uint64 // what staged values get
+	owner  uint64 // mark of the nodes that may be changed in place
+	cur    Version
+	view   *Version // cur, as given out; nil: not given out since the last change
+	log    txLog
+	over   bool
+}
+
+// txLog is what was staged beside the tree; a savepoint remembers its lengths.
+type txLog struct {
+	lines   []Delta
+	objects []string // object paths whose own record changed
+	records []recordKey
+	notes   []note
+}
+
+type recordKey struct{ bucket, key string }
+
+type note struct {
+	path, verdict, rule string
+	refused             bool
+}
+
+func newTx(base *Version, m Meta, rev uint64) *Tx {
+	tx := &Tx{base: base, meta: m, writer: unique.Make(m.Writer), rev: rev, owner: newOwner(), cur: *base, view: base}
+	tx.cur.rev = rev
+	return tx
+}
+
+func (tx *Tx) end() { tx.over = true }
+
+// changed reports whether there is anything to commit (annotations alone are not).
+func (tx *Tx) changed() bool { return len(tx.log.lines) > 0 || len(tx.log.records) > 0 }
+
+// View is the state as staged so far (own writes included); Base is what the transaction started from.
+func (tx *Tx) View() *Version {
+	if tx.view == nil {
+		v := tx.cur
+		tx.view = &v
+		tx.owner = newOwner() // what was given out is not changed any more
+	}
+	return tx.view
+}
+
+// Base is the version that the transaction started from.
+func (tx *Tx) Base() *Version { return tx.base }
+
+// Meta is what Update was given.
+func (tx *Tx) Meta() Meta { return tx.meta }
+
+// begin checks that one more change may be staged.
+func (tx *Tx) begin() error {
+	if tx.over {
+		return errTxOver
+	}
+	if len(tx.log.lines)+len(tx.log.records)+len(tx.log.notes) >= MaxTxLines {
+		return fmt.Errorf("%w: more than %d changes in one transaction", ErrFull, MaxTxLines)
+	}
+	return nil
+}
+
+// reach checks that the rows on an object path exist, without changing anything.
+func (tx *Tx) reach(object string) error {
+	n := tx.cur.root
+	for rest := object; rest != ""; {
+		var elem string
+		elem, rest, _ = strings.Cut(rest, ".")
+		_, isRow := instance(elem)
+		if n != nil {
+			n = n.child(elem)
+		}
+		if n == nil && isRow {
+			return fmt.Errorf("%w: %s", ErrMissing, object[:len(object)-len(rest)])
+		}
+	}
+	return nil
+}
+
+// spine makes every node on an object path changeable, creating objects that are missing, and returns them from the
+// root to the object.
+func (tx *Tx) spine(object string) []*node {
+	tx.view = nil
+	n := tx.cur.root.owned(tx.owner)
+	tx.cur.root = n
+	path := append(make([]*node, 0, 12), n)
+	for rest := object; rest != ""; {
+		var elem string
+		elem, rest, _ = strings.Cut(rest, ".")
+		var c *node
+		if num, ok := instance(elem); ok {
+			old, _ := n.rows.get(num)
+			if c = old.owned(tx.owner); c != old {
+				n.rows = n.rows.set(tx.owner, num, c)
+			}
+		} else {
+			i, ok := n.kid(elem)
+			n.ownKids()
+			if !ok {
+				n.kids = slices.Insert(n.kids, i, kid{unique.Make(elem), &node{owner: tx.owner}})
+			}
+			c = n.kids[i].node.owned(tx.owner)
+			n.kids[i].node = c
+		}
+		path, n = append(path, c), c
+	}
+	return path
+}
+
+// touch notes that every node of a spine has something new at or below it.
+func (tx *Tx) touch(spine []*node) {
+	for _, n := range spine {
+		n.rev = tx.rev
+	}
+}
+
+// Set stages a leaf. The rows on its path must exist (ErrMissing). Setting the identical value and flags is a no-op
+// that leaves revision and writer alone.
+func (tx *Tx) Set(path, value string, flags Flags) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	object, leaf, err := checkParam(path)
+	if err != nil {
+		return err
+	}
+	if len(value) > MaxValue {
+		return fmt.Errorf("%w: %s: value of %d bytes, at most %d", ErrFull, path, len(value), MaxValue)
+	}
+	if n := tx.cur.root.at(object); n != nil {
+		if i, ok := n.leaf(leaf); ok && n.leaves[i].value == value && n.leaves[i].flags == flags {
+			return nil
+		}
+	} else if err := tx.reach(object); err != nil {
+		return err
+	}
+	spine := tx.spine(object)
+	tx.touch(spine)
+	n := spine[len(spine)-1]
+	i, had := n.leaf(leaf)
+	n.ownLeaves()
+	d := Delta{Op: DeltaSet, Path: strings.Clone(path), New: keepValue(value), HadOld: had, Secret: flags&Secret != 0}
+	s := slot{name: unique.Make(leaf), value: d.New, rev: tx.rev, writer: tx.writer, flags: flags}
+	if had {
+		d.Old, d.Secret = n.leaves[i].value, d.Secret || n.leaves[i].flags&Secret != 0
+		n.leaves[i] = s
+	} else {
+		n.leaves = slices.Insert(n.leaves, i, s)
+		tx.cur.leaves++
+	}
+	tx.line(d)
+	return nil
+}
+
+// line adds a line to the journal entry; secret values become salted hashes here and now. DESIGN invariant 11.
+func (tx *Tx) line(d Delta) {
+	if d.Secret {
+		if d.HadOld {
+			d.Old = hashSecret(tx.cur.salt, d.Path, d.Old)
+		}
+		if d.Op == DeltaSet {
+			d.New = hashSecret(tx.cur.salt, d.Path, d.New)
+		}
+	}
+	tx.log.lines = append(tx.log.lines, d)
+}
+
+// Unset removes a stored leaf, so that the default shows again. Nothing stored there is a no-op.
+func (tx *Tx) Unset(path string) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	object, leaf, err := checkParam(path)
+	if err != nil {
+		return err
+	}
+	n := tx.cur.root.at(object)
+	if n == nil {
+		return tx.reach(object)
+	}
+	if _, ok := n.leaf(leaf); !ok {
+		return nil
+	}
+	spine := tx.spine(object)
+	tx.touch(spine)
+	n = spine[len(spine)-1]
+	i, _ := n.leaf(leaf)
+	old := n.leaves[i]
+	n.ownLeaves()
+	n.leaves = slices.Delete(n.leaves, i, i+1)
+	n.own = tx.rev
+	tx.cur.leaves--
+	tx.prune(spine, object)
+	tx.line(Delta{Op: DeltaUnset, Path: strings.Clone(path), Old: old.value, HadOld: true, Secret: old.flags&Secret != 0})
+	return nil
+}
+
+// prune removes what has become empty at the end of a spine and hands its own revision up, so that a removal stays
+// visible in SubtreeRev.
+func (tx *Tx) prune(spine []*node, object string) {
+	for i := len(spine) - 1; i > 0 && spine[i].empty(); i-- {
+		tx.object(object)
+		parent, elem := splitParam(object[:len(object)-1])
+		p := spine[i-1]
+		k, _ := p.kid(elem)
+		p.ownKids()
+		p.kids = slices.Delete(p.kids, k, k+1)
+		p.own = max(p.own, spine[i].own)
+		object = parent
+	}
+	tx.object(object)
+}
+
+// object notes that an object's own record must be written.
+func (tx *Tx) object(path string) { tx.log.objects = append(tx.log.objects, strings.Clone(path)) }
+
+// AddRow creates a row with the next free instance number; AddRowAt with a given one (factory, import; ErrExists).
+// A number that was ever given out by a committed transaction is not given out again by AddRow, also not after the row
+// was deleted.
+func (tx *Tx) AddRow(table string) (uint32, error) {
+	if err := tx.begin(); err != nil {
+		return 0, err
+	}
+	if err := checkTable(table); err != nil {
+		return 0, err
+	}
+	if err := tx.reach(table); err != nil {
+		return 0, err
+	}
+	num := uint32(1)
+	if t := tx.cur.root.at(table); t != nil && t.next > 0 {
+		num = t.next
+	}
+	if num == 1<<32-1 {
+		return 0, fmt.Errorf("%w: %s has no instance numbers left", ErrFull, table)
+	}
+	tx.addRow(table, num)
+	return num, nil
+}
+
+// AddRowAt creates a row with a given instance number, 1..2^32-2; ErrExists if there is such a row. AddRow goes on
+// above it.
+func (tx *Tx) AddRowAt(table string, num uint32) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	if err := checkTable(table); err != nil {
+		return err
+	}
+	if num == 0 || num == 1<<32-1 {
+		return fmt.Errorf("%w: %s: instance number %d", ErrPath, table, num)
+	}
+	if err := tx.reach(table); err != nil {
+		return err
+	}
+	if tx.cur.HasInstance(table, num) {
+		return fmt.Errorf("%w: %s%d.", ErrExists, table, num)
+	}
+	tx.addRow(table, num)
+	return nil
+}
+
+func (tx *Tx) addRow(table string, num uint32) {
+	spine := tx.spine(table)
+	tx.touch(spine)
+	t := spine[len(spine)-1]
+	row := &node{owner: tx.owner, rev: tx.rev, own: tx.rev, born: tx.rev, writer: tx.writer, row: true}
+	t.rows = t.rows.set(tx.owner, num, row)
+	t.ids = &idList{}
+	t.next = max(t.next, num+1)
+	t.own = tx.rev
+	tx.cur.rows++
+	path := table + strconv.FormatUint(uint64(num), 10) + "."
+	tx.object(table)
+	tx.object(path)
+	tx.line(Delta{Op: DeltaAddRow, Path: path})
+}
+
+// DeleteRow removes a row ("Device.IP.Interface.1.") with everything below it; ErrMissing if there is none.
+func (tx *Tx) DeleteRow(path string) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	if err := checkObject(path); err != nil {
+		return err
+	}
+	table, num, ok := splitRow(path)
+	if !ok {
+		return fmt.Errorf("%w: %q is not a row", ErrPath, path)
+	}
+	if err := tx.reach(path); err != nil {
+		return err
+	}
+	row := tx.cur.root.at(path)
+	spine := tx.spine(table)
+	tx.touch(spine)
+	t := spine[len(spine)-1]
+	t.rows = t.rows.del(tx.owner, num)
+	t.ids = &idList{}
+	t.own = tx.rev
+	for _, n := range spine {
+		n.nAttr -= row.nAttr
+	}
+	leaves, rows := row.count()
+	tx.cur.leaves, tx.cur.rows = tx.cur.leaves-leaves, tx.cur.rows-rows-1
+	tx.object(table)
+	tx.line(Delta{Op: DeltaDeleteRow, Path: strings.Clone(path)})
+	eachObject(row, []byte(path), func(p []byte, n *node) bool {
+		if n.row {
+			tx.line(Delta{Op: DeltaDeleteRow, Path: string(p)})
+		}
+		return true
+	})
+	return nil
+}
+
+// SetAttr stages attributes of a parameter or a partial path (final dot) whose rows exist; the parameter need not be
+// stored. A zero Attr with Notification -1 and no access list removes them. Identical attributes are a no-op.
+func (tx *Tx) SetAttr(path string, a Attr) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	object, leaf := splitParam(path)
+	var err error
+	if leaf == "" {
+		err = checkObject(path)
+	} else {
+		_, _, err = checkParam(path)
+	}
+	if err == nil {
+		err = checkAttr(path, a)
+	}
+	if err == nil {
+		err = tx.reach(object)
+	}
+	if err != nil {
+		return err
+	}
+	old, had := tx.cur.Attr(path)
+	if !had && a.unset() || had && !a.unset() && sameAttr(old, a) {
+		return nil
+	}
+	d := Delta{Op: DeltaAttr, Path: strings.Clone(path), HadOld: had, New: attrText(a)}
+	if had {
+		d.Old = attrText(old)
+	}
+	spine := tx.spine(object)
+	n := spine[len(spine)-1]
+	n.ownAttrs()
+	i, _ := n.attr(leaf)
+	change := int32(0)
+	switch {
+	case a.unset():
+		n.attrs, change = slices.Delete(n.attrs, i, i+1), -1
+	default:
+		s := attrSlot{unique.Make(leaf), &Attr{a.Notification, slices.Clone(a.AccessList), a.HasAccess}}
+		if had {
+			n.attrs[i] = s
+		} else {
+			n.attrs, change = slices.Insert(n.attrs, i, s), 1
+		}
+	}
+	for _, n := range spine {
+		n.nAttr += change
+	}
+	if change < 0 {
+		tx.prune(spine, object)
+	}
+	tx.line(d)
+	return nil
+}
+
+func checkAttr(path string, a Attr) error {
+	if a.Notification < -1 || a.Notification > 6 {
+		return fmt.Errorf("store: %s: notification %d is not in -1..6", path, a.Notification)
+	}
+	size := 0
+	for _, e := range a.AccessList {
+		size += len(e) + 1
+	}
+	if size > MaxValue {
+		return fmt.Errorf("%w: %s: access list of %d bytes", ErrFull, path, size)
+	}
+	return nil
+}
+
+func sameAttr(a, b Attr) bool {
+	return a.Notification == b.Notification && a.HasAccess == b.HasAccess && slices.Equal(a.AccessList, b.AccessList)
+}
+
+// PutRecord and DeleteRecord keep a head's own records ("cwmp/events", "0007") in the same commit. nil data deletes.
+// Identical data is a no-op. A commit of records alone has a revision and a journal entry without lines.
+func (tx *Tx) PutRecord(bucket, key string, data []byte) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	for _, s := range [2]string{bucket, key} {
+		if s == "" || len(s) > MaxName || strings.IndexByte(s, 0) >= 0 {
+			return fmt.Errorf("%w: record %.40q/%.40q: names have 1 to %d bytes, none of them 0", ErrPath, bucket, key, MaxName)
+		}
+	}
+	if len(data) > MaxRecord {
+		return fmt.Errorf("%w: record %s/%s of %d bytes, at most %d", ErrFull, bucket, key, len(data), MaxRecord)
+	}
+	b, _ := tx.cur.recs.get(bucket)
+	old, had := b.get(key)
+	if !had && data == nil || had && data != nil && bytes.Equal(old, data) {
+		return nil
+	}
+	size := tx.cur.nRecs
+	if had {
+		size -= recordSize(bucket, key, old)
+	}
+	if data == nil {
+		b = b.del(tx.owner, key)
+	} else {
+		if size += recordSize(bucket, key, data); size > MaxRecordBytes {
+			return fmt.Errorf("%w: record %s/%s: all records together may have %d bytes", ErrFull, bucket, key, MaxRecordBytes)
+		}
+		b = b.set(tx.owner, strings.Clone(key), bytes.Clone(data))
+	}
+	tx.view, tx.cur.nRecs = nil, size
+	if b.len() == 0 {
+		tx.cur.recs = tx.cur.recs.del(tx.owner, bucket)
+	} else {
+		tx.cur.recs = tx.cur.recs.set(tx.owner, strings.Clone(bucket), b)
+	}
+	tx.log.records = append(tx.log.records, recordKey{strings.Clone(bucket), strings.Clone(key)})
+	return nil
+}
+
+func recordSize(bucket, key string, data []byte) int64 {
+	return int64(len(bucket) + len(key) + len(data))
+}
+
+// DeleteRecord removes a record; one that does not exist is a no-op.
+func (tx *Tx) DeleteRecord(bucket, key string) error { return tx.PutRecord(bucket, key, nil) }
+
+// Record reads a record as staged so far. The data must not be changed.
+func (tx *Tx) Record(bucket, key string) ([]byte, bool) { return tx.cur.Record(bucket, key) }
+
+// Annotate adds a verdict and rule to the journal lines of path, or (with refused=true) a line for a change that did
+// not happen. Refused lines are journaled also when the transaction stages nothing else or its function returns an
+// error: then within about a second, together with others, so that a refused writer cannot wear the flash. Annotations
+// made after a savepoint are discarded with it: annotate after RollbackTo.
+func (tx *Tx) Annotate(path, verdict, rule string, refused bool) {
+	if tx.begin() != nil || len(path) > MaxPath {
+		return
+	}
+	cut := func(s string) string { return strings.Clone(s[:min(len(s), MaxName)]) }
+	tx.log.notes = append(tx.log.notes, note{strings.Clone(path), cut(verdict), cut(rule), refused})
+}
+
+// Savepoint is a state of a Tx.
+type Savepoint struct {
+	cur                            Version
+	lines, objects, records, notes int
+}
+
+// Savepoint and RollbackTo nest; rolling back to s discards everything staged since.
+func (tx *Tx) Savepoint() Savepoint {
+	v := tx.View()
+	return Savepoint{*v, len(tx.log.lines), len(tx.log.objects), len(tx.log.records), len(tx.log.notes)}
+}
+
+// RollbackTo discards everything staged since s was taken; s stays usable, savepoints taken after it do not.
+func (tx *Tx) RollbackTo(s Savepoint) {
+	if tx.over || s.lines > len(tx.log.lines) || s.records > len(tx.log.records) || s.notes > len(tx.log.notes) {
+		return
+	}
+	v := s.cur
+	tx.cur, tx.view = v, &v
+	tx.cur.rev = tx.rev
+	clear(tx.log.lines[s.lines:])
+	tx.log = txLog{tx.log.lines[:s.lines], tx.log.objects[:s.objects], tx.log.records[:s.records], tx.log.notes[:s.notes]}
+}
+
+// deltas makes the lines of the journal entry: one for each path that was set, with its annotations.
+func (tx *Tx) deltas() []Delta {
+	out := make([]Delta, 0, len(tx.log.lines))
+	last := make(map[string]int, len(tx.log.lines)) // path -> index in out of its set, unset or attr line
+	for _, d := range tx.log.lines {
+		switch d.Op {
+		case DeltaSet, DeltaUnset:
+			if i, ok := last[d.Path]; ok {
+				o := &out[i]
+				o.Op, o.New = d.Op, d.New
+				if d.Secret && !o.Secret { // became a secret on the way
+					if o.HadOld {
+						o.Old = hashSecret(tx.cur.salt, o.Path, o.Old)
+					}
+				} else if o.Secret && !d.Secret && d.Op == DeltaSet {
+					o.New = hashSecret(tx.cur.salt, o.Path, d.New)
+				}
+				o.Secret = o.Secret || d.Secret
+				continue
+			}
+			last[d.Path] = len(out)
+		case DeltaDeleteRow:
+			clear(last)
+		}
+		out = append(out, d)
+	}
+	return annotate(out, tx.log.notes)
+}
+
+// annotate puts verdicts on the lines and appends the refused ones.
+func annotate(out []Delta, notes []note) []Delta {
+	if len(notes) == 0 {
+		return out
+	}
+	byPath := make(map[string][]int, len(out))
+	for i := range out {
+		byPath[out[i].Path] = append(byPath[out[i].Path], i)
+	}
+	for _, n := range notes {
+		if n.refused {
+			out = append(out, Delta{Op: DeltaRefused, Path: n.path, Verdict: n.verdict, Rule: n.rule})
+			continue
+		}
+		for _, i := range byPath[n.path] {
+			out[i].Verdict, out[i].Rule = n.verdict, n.rule
+		}
+	}
+	return out
+}
+
+// refused are the lines of a transaction that changed nothing.
+func (tx *Tx) refused() []Delta {
+	var out []Delta
+	for _, n := range tx.log.notes {
+		if n.refused {
+			out = append(out, Delta{Op: DeltaRefused, Path: n.path, Verdict: n.verdict, Rule: n.rule})
+		}
+	}
+	return out
+}
