@@ -1,0 +1,496 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"twinspan/datamodel"
+	"twinspan/store"
+)
+
+// Limits of one Change.
+const (
+	maxOps      = 4096
+	maxSettings = 65536
+	// maxAttempts is how often a change is staged anew because live values were missing or the candidate that the
+	// providers had prepared was overtaken by another commit.
+	maxAttempts = 8
+	// maxRounds is how often a change is staged anew inside one transaction because the final state was inconsistent.
+	maxRounds = 16
+)
+
+var (
+	errFetch   = errors.New("live values are missing")
+	errPrepare = errors.New("the candidate is not prepared")
+)
+
+// Apply carries out one transaction. It returns after fsync, and after the providers concerned have applied it or
+// their budget of 5 s is over (Result.Applied=false).
+//
+// A provider that vetoes the candidate fails the whole change. A provider that fails to apply it makes the engine put
+// everything back in a transaction of its own by writer sys:rollback; the error is then Applying.
+func (e *Engine) Apply(ctx context.Context, w Writer, c Change) (Result, error) {
+	res, _, err := e.apply(ctx, w, c, 0)
+	return res, err
+}
+
+func (e *Engine) apply(ctx context.Context, w Writer, c Change, since uint64) (Result, *run, error) {
+	if err := checkLimits(&c); err != nil {
+		return Result{Outcomes: make([]Outcome, len(c.Ops))}, nil, err
+	}
+	r := &run{e: e, w: w, c: &c, cat: e.cat.Load(), arb: e.Arbiter(), now: time.Now(), since: since,
+		live: &staged{}, masked: map[maskKey]error{}}
+	meta := store.Meta{Writer: w.Name, Ref: c.Ref, Kind: kindOf(&c)}
+	if w.Protocol != 0 && !w.System {
+		meta.Protocol = w.Protocol.String()
+	}
+	for range maxAttempts {
+		var commit store.Commit
+		var err error
+		if c.DryRun {
+			head := e.store.Head()
+			_, err = head.OverlayAs(meta, r.stage)
+			commit = store.Commit{Rev: head.Rev(), Version: head}
+		} else {
+			commit, err = e.store.Update(ctx, meta, r.stage)
+		}
+		switch {
+		case err == nil:
+			return e.committed(ctx, r, commit)
+		case errors.Is(err, errFetch):
+			r.fetch(ctx)
+		case errors.Is(err, errPrepare):
+			if err := e.prepare(ctx, r); err != nil {
+				return r.result(r.base), r, err
+			}
+		default:
+			e.applies.drop(r.job)
+			var de *datamodel.Error
+			if !errors.As(err, &de) {
+				err = &datamodel.Error{Reason: storeReason(err), Err: err}
+			}
+			return r.result(r.base), r, err
+		}
+	}
+	return r.result(r.base), r, datamodel.Fail(datamodel.Resources, "", "the tree changes faster than the change can be prepared")
+}
+
+func checkLimits(c *Change) error {
+	n := 0
+	for i := range c.Ops {
+		n += len(c.Ops[i].Settings)
+	}
+	if len(c.Ops) > maxOps || n > maxSettings {
+		return datamodel.Fail(datamodel.Resources, "", fmt.Sprintf("%d operations with %d settings, at most %d with %d are taken",
+			len(c.Ops), n, maxOps, maxSettings))
+	}
+	return nil
+}
+
+func kindOf(c *Change) string {
+	if len(c.Ops) == 0 {
+		return "record"
+	}
+	return [...]string{"set", "add", "delete", "attr"}[min(int(c.Ops[0].Kind), 3)]
+}
+
+func storeReason(err error) datamodel.Reason {
+	if errors.Is(err, store.ErrFull) {
+		return datamodel.Resources
+	}
+	return datamodel.Internal
+}
+
+// committed waits for the providers and builds the result.
+func (e *Engine) committed(ctx context.Context, r *run, commit store.Commit) (Result, *run, error) {
+	if commit.Changed {
+		e.classes.learned(r.w)
+	}
+	res := r.result(commit.Rev)
+	res.Changed = commit.Changed
+	res.Applied = true
+	if r.job == nil {
+		return res, r, nil
+	}
+	e.applies.commit(r.job, commit.Rev)
+	t := time.NewTimer(applyBudget)
+	defer t.Stop()
+	select {
+	case <-r.job.done:
+		if r.job.err != nil {
+			res.Applied = false
+			return res, r, &datamodel.Error{Reason: datamodel.Applying, Text: "put back by sys:rollback", Err: r.job.err}
+		}
+	case <-t.C:
+		res.Applied = false
+	case <-ctx.Done():
+		res.Applied = false
+	}
+	return res, r, nil
+}
+
+// maskKey names a setting (or, with setting -1, a whole object) of an operation.
+type maskKey struct {
+	op      int
+	obj     string // canonical object; the table for a new row
+	setting int
+}
+
+// effect is one thing that staging did, in order. Rolling an operation back truncates the list.
+type effect struct {
+	op     store.DeltaOp
+	path   string
+	value  string
+	flags  store.Flags
+	attr   store.Attr
+	object *datamodel.Object
+	param  *datamodel.Param
+	from   maskKey
+	same   bool // the store holds it already
+	act    bool // a CWMP command parameter: acts, is not stored
+	// what the journal says
+	verdict, rule string
+}
+
+type refusal struct{ path, verdict, rule string }
+
+// run is one Change on its way. stage may run several times; everything it learns it throws away at its beginning,
+// except what was fetched or prepared outside.
+type run struct {
+	e     *Engine
+	w     Writer
+	c     *Change
+	cat   *catalog
+	arb   Arbiter
+	now   time.Time
+	since uint64 // shielded sessions: revision of their snapshot
+
+	live     *staged
+	prepared []datamodel.Write
+	job      *applyJob
+
+	tx      *store.Tx
+	base    uint64
+	baseV   *store.Version
+	masked  map[maskKey]error
+	out     []Outcome
+	effects []effect
+	refused []refusal
+	blamed  []refusal // found by check; survives the rounds
+	failed  error
+}
+
+func (r *run) result(rev uint64) Result {
+	out := r.out
+	if out == nil {
+		out = make([]Outcome, len(r.c.Ops))
+	}
+	return Result{Revision: rev, Outcomes: out}
+}
+
+func (r *run) tree() *tree {
+	return &tree{w: &r.w, cat: r.cat, s: r.e.schema, v: r.tx.View(), base: r.baseV, live: r.live}
+}
+
+// stage runs on the store's writer goroutine, against the newest version.
+func (r *run) stage(tx *store.Tx) error {
+	r.e.applies.drop(r.job)
+	r.job = nil
+	r.tx, r.baseV, r.base = tx, tx.Base(), tx.Base().Rev()
+	clear(r.masked)
+	r.blamed = r.blamed[:0]
+	if err := r.guards(); err != nil {
+		return err
+	}
+	start := tx.Savepoint()
+	for round := 0; ; round++ {
+		r.effects, r.refused, r.failed = r.effects[:0], r.refused[:0], nil
+		r.ops()
+		if r.live.missed() {
+			return errFetch
+		}
+		if r.failed != nil || !r.check() {
+			break
+		}
+		if round == maxRounds {
+			return datamodel.Fail(datamodel.ValueConflict, "", "the final state is inconsistent")
+		}
+		tx.RollbackTo(start)
+	}
+	for _, n := range append(r.refused, r.blamed...) {
+		tx.Annotate(n.path, n.verdict, n.rule, true)
+	}
+	if r.failed != nil {
+		return r.failed
+	}
+	if err := r.own(); err != nil {
+		return err
+	}
+	for i := range r.effects {
+		if ef := &r.effects[i]; !ef.same && ef.verdict != "" {
+			tx.Annotate(ef.path, ef.verdict, ef.rule, false)
+		}
+	}
+	if writes := r.writes(); len(writes) > 0 {
+		if !slices.Equal(writes, r.prepared) {
+			r.prepared = writes
+			return errPrepare
+		}
+		if !r.c.DryRun {
+			r.job = r.e.applies.stage(r, r.baseV)
+		}
+	}
+	return nil
+}
+
+// guards checks the If-Revision preconditions against the newest version.
+func (r *run) guards() error {
+	for _, g := range r.c.Guards {
+		path := g.Path
+		if path == "" {
+			path = r.e.schema.Root().Path
+		} else if c, ok := toCanonical(r.w.Protocol, path); ok {
+			path = c
+		}
+		newest := r.baseV.SubtreeRev(path)
+		if newest > g.Rev || g.Rev > r.base {
+			return datamodel.Fail(datamodel.Guard, g.Path, "expected revision "+strconv.FormatUint(g.Rev, 10)+
+				", is "+strconv.FormatUint(newest, 10))
+		}
+	}
+	return nil
+}
+
+// ops stages every operation, each a savepoint.
+func (r *run) ops() {
+	r.out = make([]Outcome, len(r.c.Ops))
+	for i := range r.c.Ops {
+		op := &r.c.Ops[i]
+		sp, mark := r.tx.Savepoint(), len(r.effects)
+		o := &r.out[i]
+		switch op.Kind {
+		case OpSet:
+			r.opSet(i, op, o)
+		case OpAdd:
+			r.opAdd(i, op, o)
+		case OpDelete:
+			r.opDelete(i, op, o)
+		case OpAttr:
+			r.opAttr(op, o)
+		default:
+			o.Err = datamodel.Fail(datamodel.InvalidArgs, op.Path, "unknown operation")
+		}
+		if o.Err == nil {
+			continue
+		}
+		r.tx.RollbackTo(sp) // R-SET.0, R-ADD.0, R-DEL.0: the others go on as if this one had not been
+		r.effects = r.effects[:mark]
+		if r.c.Atomic { // R-SET.1, R-ADD.1, R-DEL.1
+			if r.failed == nil {
+				r.failed = o.Err
+			}
+			if !r.c.AllErrors {
+				return
+			}
+		}
+	}
+}
+
+// own stages what heads and the engine themselves add to a change that succeeds.
+func (r *run) own() error {
+	for _, path := range sortedKeys(r.c.System) {
+		value := r.c.System[path]
+		m, ok := r.e.schema.Lookup(path)
+		if !ok || m.Param == nil {
+			return datamodel.Fail(datamodel.NotSupported, path, "not a parameter of this device")
+		}
+		value, err := m.Param.Any().Canonical(value)
+		if err != nil {
+			return asAsked(err, path)
+		}
+		old, had := r.tx.View().Leaf(path)
+		if had && old.Value == value {
+			continue
+		}
+		if err := r.tx.Set(path, value, secretFlag(m.Param)); err != nil {
+			return r.storeError(path, err)
+		}
+		r.effects = append(r.effects, effect{op: store.DeltaSet, path: path, value: value, object: m.Object, param: m.Param,
+			from: maskKey{op: -1}, flags: secretFlag(m.Param), verdict: "sys", rule: "sys"})
+	}
+	for i, rec := range r.c.Records {
+		if strings.HasPrefix(rec.Bucket, ownBucket) {
+			return datamodel.Fail(datamodel.Internal, "", "bucket "+rec.Bucket+" belongs to the bridge")
+		}
+		if err := r.tx.PutRecord(rec.Bucket, rec.Key, rec.Data); err != nil {
+			return r.storeError("", err)
+		}
+		if i > 0 && rec.Bucket == r.c.Records[i-1].Bucket {
+			continue
+		}
+		if err := r.tx.PutRecord(bucketsBucket, rec.Bucket, []byte{1}); err != nil { // FactoryReset must find it
+			return r.storeError("", err)
+		}
+	}
+	if r.changing() && r.e.classes.unknown(r.w) {
+		return r.e.classes.put(r.tx, r.w)
+	}
+	return nil
+}
+
+// changing reports whether the store will have something new to keep.
+func (r *run) changing() bool {
+	return slices.ContainsFunc(r.effects, func(ef effect) bool { return !ef.same && !ef.act })
+}
+
+func (r *run) storeError(path string, err error) error {
+	return &datamodel.Error{Reason: storeReason(err), Path: spell(r.w.Protocol, path), Err: err}
+}
+
+// writes lists what providers must hear of: one entry a path, the last value, in order of the first mention.
+func (r *run) writes() []datamodel.Write {
+	if len(r.cat.applyObj) == 0 && len(r.cat.applyPar) == 0 {
+		return nil
+	}
+	var out []datamodel.Write
+	at := map[string]int{}
+	for i := range r.effects {
+		ef := &r.effects[i]
+		if ef.same || ef.op == store.DeltaAttr {
+			continue
+		}
+		wanted := false
+		r.cat.appliers(ef.object, ef.param, func(*provided) { wanted = true })
+		if !wanted {
+			continue
+		}
+		w := datamodel.Write{Path: ef.path, Value: ef.value, Deleted: ef.op == store.DeltaDeleteRow, Added: ef.op == store.DeltaAddRow}
+		if k, ok := at[ef.path]; ok {
+			out[k] = w
+			continue
+		}
+		at[ef.path] = len(out)
+		out = append(out, w)
+	}
+	return out
+}
+
+// prepare asks every provider concerned for its veto, outside the store's transaction. The next stage compares the
+// candidate with the one that was prepared.
+func (e *Engine) prepare(ctx context.Context, r *run) error {
+	for _, b := range e.split(r.cat, r.prepared) {
+		err := e.call(ctx, b.p, "Prepare", prepareBudget, func(ctx context.Context) error {
+			return b.p.applier.Prepare(ctx, b.writes)
+		})
+		if err == nil {
+			continue
+		}
+		var de *datamodel.Error
+		if errors.As(err, &de) {
+			c := *de
+			c.Path = spell(r.w.Protocol, c.Path)
+			err = &c
+		} else {
+			err = &datamodel.Error{Reason: datamodel.ValueConflict, Text: "the device refuses it", Err: err}
+		}
+		for i := range r.out {
+			if r.out[i].Err == nil {
+				r.out[i].Err = err
+			}
+		}
+		return err
+	}
+	return nil
+}
+
+type providerWrites struct {
+	p      *provided
+	writes []datamodel.Write
+}
+
+// split gives each applier what it asked for.
+func (e *Engine) split(cat *catalog, writes []datamodel.Write) []providerWrites {
+	var out []providerWrites
+	for _, w := range writes {
+		m, ok := e.schema.Lookup(w.Path)
+		if !ok {
+			continue
+		}
+		cat.appliers(m.Object, m.Param, func(p *provided) {
+			i := slices.IndexFunc(out, func(b providerWrites) bool { return b.p == p })
+			if i < 0 {
+				i = len(out)
+				out = append(out, providerWrites{p: p})
+			}
+			if ws := out[i].writes; len(ws) == 0 || ws[len(ws)-1].Path != w.Path {
+				out[i].writes = append(out[i].writes, w)
+			}
+		})
+	}
+	return out
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	if len(m) == 0 {
+		return nil
+	}
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// staged answers live values inside a transaction from what was fetched before; what is not there is noted, fetched
+// outside, and the change is staged again.
+type staged struct {
+	vals  map[string]map[string]string
+	tabs  map[string][]uint32
+	wantV map[string]*datamodel.Object
+	wantT map[string]*datamodel.Object
+}
+
+func (s *staged) values(_ *store.Version, o *datamodel.Object, path string) map[string]string {
+	m, ok := s.vals[path]
+	if !ok {
+		if s.wantV == nil {
+			s.wantV = map[string]*datamodel.Object{}
+		}
+		s.wantV[path] = o
+	}
+	return m
+}
+
+func (s *staged) rows(o *datamodel.Object, table string) []uint32 {
+	t, ok := s.tabs[table]
+	if !ok {
+		if s.wantT == nil {
+			s.wantT = map[string]*datamodel.Object{}
+		}
+		s.wantT[table] = o
+	}
+	return t
+}
+
+func (s *staged) missed() bool { return len(s.wantV)+len(s.wantT) > 0 }
+
+func (r *run) fetch(ctx context.Context) {
+	s := r.live
+	if s.vals == nil {
+		s.vals, s.tabs = map[string]map[string]string{}, map[string][]uint32{}
+	}
+	head := r.e.store.Head()
+	for path, o := range s.wantV {
+		s.vals[path] = r.e.readObject(ctx, r.cat, head, o, path, nil)
+	}
+	for table, o := range s.wantT {
+		s.tabs[table] = r.e.listRows(ctx, r.cat.lists[o], table)
+	}
+	s.wantV, s.wantT = nil, nil
+}

@@ -1,0 +1,227 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"twinspan/datamodel"
+)
+
+// holds are the resources of the device that only one command can use at a time.
+type holds struct {
+	mu     sync.Mutex
+	holder map[string]string
+}
+
+// maxHolds bounds the resources held at a time (diagnostics differ by path).
+const maxHolds = 256
+
+// Hold takes a resource ("fw", "boot", "factory", "diag:<path>") for somebody who does not come through Command, for
+// example a CWMP Download. The returned function gives it back and may be called more than once. A resource that is
+// held is refused with Resources; nobody is ever pushed out (R-OPR.3).
+func (e *Engine) Hold(resource, by string) (free func(), err error) {
+	h := &e.holds
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if other, busy := h.holder[resource]; busy {
+		return nil, datamodel.Fail(datamodel.Resources, "", "resource "+resource+" is held by "+other)
+	}
+	if len(h.holder) >= maxHolds {
+		return nil, datamodel.Fail(datamodel.Resources, "", "too many commands are running")
+	}
+	if h.holder == nil {
+		h.holder = map[string]string{}
+	}
+	h.holder[resource] = by
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			h.mu.Lock()
+			delete(h.holder, resource)
+			h.mu.Unlock()
+		})
+	}, nil
+}
+
+// resourceOf names the resource that a command needs, "" for none. path is a canonical instance path.
+func resourceOf(path string, c *datamodel.Command) string {
+	name := strings.TrimSuffix(c.Name, "()")
+	switch {
+	case path == "Device.Reboot()":
+		return "boot"
+	case path == "Device.FactoryReset()":
+		return "factory"
+	case strings.HasPrefix(path, "Device.DeviceInfo.FirmwareImage."):
+		return "fw"
+	case strings.Contains(path, ".Diagnostics."), strings.HasSuffix(name, "Diagnostics"), strings.HasSuffix(name, "Diagnostic"):
+		return "diag:" + path
+	}
+	return ""
+}
+
+// Operation is a validated, authorised command whose resource is granted; call Run exactly once, or Cancel.
+type Operation struct {
+	Path    string // instance path of the command, writer's spelling
+	Command *datamodel.Command
+
+	e    *Engine
+	p    *provided
+	inv  datamodel.Invocation
+	free func()
+	once sync.Once
+}
+
+// Command checks a command and takes its resource. path is an instance path from View.Resolve, in the writer's
+// spelling. Unknown arguments are ignored (R-OPR.6), missing ones get their default (R-OPR.7).
+//
+// Errors: NotSupported, NoInstance, Denied, InvalidArgs (R-OPR.5), Resources (somebody else holds the resource),
+// NotImplemented (no provider carries it out).
+func (e *Engine) Command(w Writer, path string, args map[string]string) (*Operation, error) {
+	canonical, ok := toCanonical(w.Protocol, path)
+	if !ok {
+		return nil, datamodel.Fail(datamodel.NotSupported, path, "")
+	}
+	m, ok := e.schema.Lookup(canonical)
+	if !ok || m.Command == nil || strings.Contains(canonical, "{i}") {
+		return nil, datamodel.Fail(datamodel.NotSupported, path, "not a command")
+	}
+	v := e.View(w)
+	if !v.tree().exists(canonical) {
+		return nil, datamodel.Fail(datamodel.NoInstance, path, "")
+	}
+	if !w.may(v.v, canonical, Operate) {
+		return nil, datamodel.Fail(datamodel.Denied, path, "")
+	}
+	in, err := inputs(m.Command, w.Protocol, path, args)
+	if err != nil {
+		return nil, err
+	}
+	p := v.cat.commands[m.Command]
+	if p == nil {
+		return nil, datamodel.Fail(datamodel.NotImplemented, path, "no provider carries it out")
+	}
+	free := func() {}
+	if res := resourceOf(canonical, m.Command); res != "" {
+		if free, err = e.Hold(res, w.Name); err != nil {
+			return nil, asAsked(err, path)
+		}
+	}
+	obj := canonical[:len(canonical)-len(m.Command.Name)]
+	return &Operation{Path: path, Command: m.Command, e: e, p: p, free: free,
+		inv: datamodel.Invocation{Command: canonical, Args: in, Object: objectRef(v.v, m.Object, obj)}}, nil
+}
+
+// inputs validates arguments and fills in defaults.
+func inputs(c *datamodel.Command, proto datamodel.Protocol, path string, args map[string]string) (map[string]string, error) {
+	out := make(map[string]string, len(args))
+	given := map[string]bool{}
+	for _, name := range sortedKeys(args) {
+		supported := datamodel.SupportedPath(name)
+		for i := range c.Inputs {
+			a := &c.Inputs[i]
+			if a.Name != supported { // R-OPR.6
+				continue
+			}
+			given[supported] = true
+			val := args[name]
+			if proto != 0 {
+				val = datamodel.ToCanonicalValue(proto, a.Facts, val)
+			}
+			val, err := a.Facts.Canonical(val)
+			if err != nil {
+				return nil, &datamodel.Error{Reason: datamodel.InvalidArgs, Path: path, Text: "argument " + name, Err: err}
+			}
+			out[name] = val
+		}
+	}
+	for i := range c.Inputs {
+		a := &c.Inputs[i]
+		if given[a.Name] || strings.Contains(a.Name, "{i}") {
+			continue
+		}
+		switch {
+		case a.Facts.Mandatory: // R-OPR.5
+			return nil, datamodel.Fail(datamodel.InvalidArgs, path, "mandatory argument "+a.Name+" is missing")
+		case a.Facts.HasDefault: // R-OPR.7
+			out[a.Name] = a.Facts.Default
+		}
+	}
+	return out, nil
+}
+
+// Run carries the command out, blocks until it ended or ctx was cancelled, and frees the resource. A provider that
+// ignores the end of ctx keeps the resource until it comes back, but not the caller. Errors: CommandFailed,
+// CommandCanceled, or what the provider said.
+func (o *Operation) Run(ctx context.Context) (map[string]string, error) {
+	var out map[string]string
+	err := error(datamodel.Fail(datamodel.Internal, o.Path, "the operation was used already"))
+	o.once.Do(func() { out, err = o.run(ctx) })
+	return out, err
+}
+
+// Cancel frees the resource of an operation that will not be run. No effect once it ran.
+func (o *Operation) Cancel() { o.once.Do(o.free) }
+
+func (o *Operation) run(ctx context.Context) (map[string]string, error) {
+	done := make(chan answer, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	o.e.wg.Add(1)
+	go func() {
+		defer o.e.wg.Done()
+		defer o.free()
+		var a answer
+		defer func() {
+			if r := recover(); r != nil {
+				o.e.log.Error("provider panicked", "provider", o.p.Name(), "method", "Run", "command", o.inv.Command)
+				a = answer{err: errors.New("provider " + o.p.Name() + " failed")}
+			}
+			done <- a
+		}()
+		a.out, a.err = o.p.commander.Run(ctx, o.inv)
+	}()
+	var a answer
+	select {
+	case a = <-done:
+	case <-o.e.done: // Close: everything that runs is cancelled
+		cancel()
+		a = grace(done)
+	case <-ctx.Done():
+		a = grace(done)
+	}
+	if a.err == nil {
+		return a.out, nil
+	}
+	var de *datamodel.Error
+	switch {
+	case ctx.Err() != nil && (errors.Is(a.err, context.Canceled) || errors.Is(a.err, context.DeadlineExceeded)):
+		return a.out, datamodel.Fail(datamodel.CommandCanceled, o.Path, "")
+	case errors.As(a.err, &de):
+		return a.out, a.err
+	}
+	return a.out, &datamodel.Error{Reason: datamodel.CommandFailed, Path: o.Path, Err: a.err}
+}
+
+// answer of a provider to Run.
+type answer struct {
+	out map[string]string
+	err error
+}
+
+// grace waits a little for a provider whose context ended.
+func grace(done <-chan answer) answer {
+	t := time.NewTimer(cancelGrace)
+	defer t.Stop()
+	select {
+	case a := <-done:
+		return a
+	case <-t.C:
+		return answer{err: context.Canceled}
+	}
+}
+
+// cancelGrace is how long Run waits for a provider after its context ended.
+const cancelGrace = time.Second
