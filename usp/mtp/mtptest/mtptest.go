@@ -40,6 +40,7 @@ type Peer struct {
 	in     chan mtp.Inbound
 	states chan mtp.State
 	cancel context.CancelFunc
+	mu     sync.Mutex // of Stop
 	done   chan error
 	// Handle, if set before Start, gets records instead of In.
 	Handle func(ctx context.Context, in mtp.Inbound)
@@ -84,6 +85,8 @@ func (p *Peer) start() {
 func (p *Peer) Stop() {
 	p.T.Helper()
 	p.cancel()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.done == nil {
 		return
 	}
