@@ -388,7 +388,7 @@ func (l *loader) leaf(key string, body []byte) error {
 	n := spine[len(spine)-1]
 	i, _ := n.leaf(leaf)
 	n.ownLeaves()
-	n.leaves = slices.Insert(n.leaves, i, slot{unique.Make(leaf), keepValue(string(value)), rev, w, flags})
+	n.leaves = slices.Insert(n.leaves, i, slot{unique.Make(leaf), keepBytes(value), rev, w, flags})
 	l.tx.cur.leaves++
 	return l.grow(spine, rev)
 }

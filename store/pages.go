@@ -1,7 +1,208 @@
 package store
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
 	"os"
 )
 
-func verifyPages(f *os.File, problem func(where string, err error) error) error { return nil }
+// bbolt trusts the pages it maps: a damaged one makes it panic in a goroutine of its own, or read outside the file,
+// and either ends the process. So every page that the newest meta page leads to is verified with plain reads before
+// bbolt sees the file.
+
+const (
+	metaMagic   = 0xED0CDAED
+	metaVersion = 2
+	pageHeader  = 16 // id 8, flags 2, count 2, overflow 4
+	elemHeader  = 16 // of a branch: position 4, key 4, page 8; of a leaf: flags 4, position 4, key 4, value 4
+	metaSum     = 56 // bytes of a meta page before its checksum
+
+	maxDepth = 32 // pages from the root down
+
+	pageBranch = 1
+	pageLeaf   = 2
+	elemBucket = 1
+)
+
+var order = binary.NativeEndian // bbolt maps its structures as they are
+
+type pageVerifier struct {
+	f       *os.File
+	high    uint64 // pages in use
+	seen    []uint64
+	problem func(where string, err error) error
+}
+
+type metaPage struct{ root, high, txid uint64 }
+
+// verifyPages reads all reachable pages. It calls problem for every finding and ends with the first error that problem
+// returns; a finding that leaves nothing to go on with is returned even if problem returns nil.
+func verifyPages(f *os.File, problem func(where string, err error) error) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	head := make([]byte, 2*pageSize)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return fmt.Errorf("meta pages: not a database: %w", err)
+	}
+	m, err := readMeta(head[:pageSize])
+	m2, err2 := readMeta(head[pageSize:])
+	if err != nil && err2 != nil { // one of them may be half written
+		return fmt.Errorf("meta pages: %w; %w", err, err2)
+	}
+	if err != nil || err2 == nil && m2.txid > m.txid {
+		m = m2
+	}
+	if m.high < 2 || m.high > uint64(st.Size())/pageSize {
+		return fmt.Errorf("meta page: %d pages are in use, the file has %d bytes", m.high, st.Size())
+	}
+	v := &pageVerifier{f: f, high: m.high, seen: make([]uint64, m.high/64+1), problem: problem}
+	v.seen[0] = 3 // the meta pages
+	return v.page(m.root, nil, nil, 0)
+}
+
+func readMeta(page []byte) (m metaPage, err error) {
+	p := page[pageHeader:]
+	h := fnv.New64a()
+	_, _ = h.Write(p[:metaSum])
+	switch {
+	case order.Uint32(p) != metaMagic:
+		return m, errors.New("not a database")
+	case order.Uint32(p[4:]) != metaVersion:
+		return m, fmt.Errorf("version %d", order.Uint32(p[4:]))
+	case order.Uint64(p[metaSum:]) != h.Sum64():
+		return m, errors.New("checksum differs")
+	case order.Uint32(p[8:]) != pageSize:
+		return m, fmt.Errorf("page size %d", order.Uint32(p[8:]))
+	}
+	return metaPage{root: order.Uint64(p[16:]), high: order.Uint64(p[40:]), txid: order.Uint64(p[48:])}, nil
+}
+
+// page verifies the page id and everything below it; its keys are at least lo and below hi (nil: no bound).
+func (v *pageVerifier) page(id uint64, lo, hi []byte, depth int) error {
+	fail := func(format string, a ...any) error {
+		return v.problem(fmt.Sprintf("page %d", id), fmt.Errorf(format, a...))
+	}
+	if depth > maxDepth {
+		return fail("deeper than %d pages", maxDepth)
+	}
+	if id < 2 || id >= v.high {
+		return fail("outside of the %d pages in use", v.high)
+	}
+	buf := make([]byte, pageSize)
+	if _, err := v.f.ReadAt(buf, int64(id)*pageSize); err != nil {
+		return fail("%w", err)
+	}
+	if got := order.Uint64(buf); got != id {
+		return fail("calls itself %d", got)
+	}
+	over := uint64(order.Uint32(buf[12:]))
+	if over >= v.high-id {
+		return fail("overflow of %d pages is outside of the %d in use", over, v.high)
+	}
+	for i := id; i <= id+over; i++ {
+		if v.seen[i/64]&(1<<(i%64)) != 0 {
+			return fail("page %d is referred to twice", i)
+		}
+		v.seen[i/64] |= 1 << (i % 64)
+	}
+	if over > 0 {
+		buf = make([]byte, (over+1)*pageSize)
+		if _, err := v.f.ReadAt(buf, int64(id)*pageSize); err != nil {
+			return fail("%w", err)
+		}
+	}
+	if err := v.elements(buf, false, lo, hi); err != nil {
+		return fail("%w", err)
+	}
+	return v.below(buf, hi, depth+1)
+}
+
+// elements verifies the header and the elements of a page, also of one inside a value (inline bucket).
+func (v *pageVerifier) elements(buf []byte, inline bool, lo, hi []byte) error {
+	if len(buf) < pageHeader {
+		return errors.New("too short")
+	}
+	flags, count := order.Uint16(buf[8:]), int(order.Uint16(buf[10:]))
+	if flags != pageLeaf && (flags != pageBranch || inline || count == 0) {
+		return fmt.Errorf("type %#x with %d elements", flags, count)
+	}
+	if pageHeader+count*elemHeader > len(buf) {
+		return fmt.Errorf("%d elements do not fit", count)
+	}
+	prev := lo
+	for i := 0; i < count; i++ {
+		key, val, err := element(buf, flags, i)
+		if err != nil {
+			return fmt.Errorf("element %d: %w", i, err)
+		}
+		if len(key) == 0 || prev != nil && bytes.Compare(key, prev) < boolInt(i > 0) || hi != nil && bytes.Compare(key, hi) >= 0 {
+			return fmt.Errorf("element %d: key %.40q is out of order", i, key)
+		}
+		prev = key
+		if flags == pageBranch {
+			continue
+		}
+		switch f := order.Uint32(buf[pageHeader+i*elemHeader:]); {
+		case f == elemBucket && inline:
+			return fmt.Errorf("element %d: bucket in an inline bucket", i)
+		case f == elemBucket && len(val) < 16:
+			return fmt.Errorf("element %d: bucket header of %d bytes", i, len(val))
+		case f == elemBucket && order.Uint64(val) == 0:
+			if err := v.elements(val[16:], true, nil, nil); err != nil {
+				return fmt.Errorf("element %d: inline bucket %.40q: %w", i, key, err)
+			}
+		case f > elemBucket:
+			return fmt.Errorf("element %d: flags %#x", i, f)
+		}
+	}
+	return nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// element returns key and value of element i.
+func element(buf []byte, flags uint16, i int) (key, val []byte, err error) {
+	at := pageHeader + i*elemHeader
+	e := buf[at:]
+	pos, k, n := uint64(order.Uint32(e)), uint64(order.Uint32(e[4:])), uint64(0)
+	if flags == pageLeaf {
+		pos, k, n = uint64(order.Uint32(e[4:])), uint64(order.Uint32(e[8:])), uint64(order.Uint32(e[12:]))
+	}
+	if pos+k+n > uint64(len(e)) {
+		return nil, nil, fmt.Errorf("%d bytes at %d are outside of the page", k+n, uint64(at)+pos)
+	}
+	return e[pos : pos+k], e[pos+k : pos+k+n], nil
+}
+
+// below verifies the pages that a verified page refers to.
+func (v *pageVerifier) below(buf []byte, hi []byte, depth int) error {
+	flags, count := order.Uint16(buf[8:]), int(order.Uint16(buf[10:]))
+	for i := 0; i < count; i++ {
+		key, val, _ := element(buf, flags, i)
+		var err error
+		switch e := buf[pageHeader+i*elemHeader:]; {
+		case flags == pageBranch:
+			next := hi
+			if i+1 < count {
+				next, _, _ = element(buf, flags, i+1)
+			}
+			err = v.page(order.Uint64(e[8:]), key, next, depth)
+		case order.Uint32(e) == elemBucket && order.Uint64(val) != 0:
+			err = v.page(order.Uint64(val), nil, nil, depth)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

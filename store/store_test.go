@@ -35,6 +35,18 @@ func closeTest(t testing.TB, s *Store, path string) {
 	if err := s.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
+	checkTest(t, path)
+}
+
+func checkTest(t testing.TB, path string) {
+	t.Helper()
+	problems, err := Check(path)
+	if err != nil {
+		t.Errorf("check: %v", err)
+	}
+	for _, p := range problems {
+		t.Errorf("check: %s: %s", p.Path, p.What)
+	}
 }
 
 // must runs an Update that has to succeed.

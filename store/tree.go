@@ -261,17 +261,33 @@ func checkTable(path string) error {
 
 // keepValue returns a value that pins nothing but itself: callers pass parts of whole messages.
 func keepValue(v string) string {
-	switch v {
-	case "":
-		return ""
-	case "true":
-		return "true"
-	case "false":
-		return "false"
-	case "0":
-		return "0"
-	case "1":
-		return "1"
+	if c, ok := common(v); ok {
+		return c
 	}
 	return strings.Clone(v)
+}
+
+// keepBytes is keepValue for what lies in the file's mapping.
+func keepBytes(v []byte) string {
+	if c, ok := common(string(v)); ok { // does not allocate
+		return c
+	}
+	return string(v)
+}
+
+// common returns a constant for the values of most parameters.
+func common(v string) (string, bool) {
+	switch v {
+	case "":
+		return "", true
+	case "true":
+		return "true", true
+	case "false":
+		return "false", true
+	case "0":
+		return "0", true
+	case "1":
+		return "1", true
+	}
+	return "", false
 }
