@@ -97,6 +97,15 @@ func post(t *testing.T, s *Session, body string) *Response {
 	return r
 }
 
+// toLoopback sends every name to this machine.
+func toLoopback(ctx context.Context, network, address string) (net.Conn, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+port)
+}
+
 func TestHeadersOnTheWire(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -297,10 +306,7 @@ func TestRedirectKeepsCredentialsHome(t *testing.T) {
 		other := strings.Replace(end.URL, "127.0.0.1", "localhost", 1)
 		start := serve(t, false, status(302, "Location", other))
 		s := open(t, Config{URL: start.URL, Username: "u", Password: "p", TrustRedirects: trust,
-			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				_, port, _ := net.SplitHostPort(address)
-				return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+port)
-			}})
+			DialContext: toLoopback})
 		_, err := s.Post(t.Context(), []byte("<x/>"))
 		if trust && err != nil || !trust && !errors.Is(err, ErrNoCredentials) {
 			t.Errorf("trust %v: %v", trust, err)
