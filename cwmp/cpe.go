@@ -1,0 +1,592 @@
+package cwmp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"twinspan/bridge"
+)
+
+const (
+	// sessionGap is the shortest pause between two sessions: some servers still hold the old one at once after its end.
+	sessionGap = 200 * time.Millisecond
+	// restartGrace is how long a Rebooter has, before sessions go on as if the restart had not been asked for.
+	restartGrace = 5 * time.Minute
+)
+
+// CPE is the agent's CWMP side. Make it with New before Engine.Start; call Run once.
+type CPE struct {
+	o      Options
+	e      *bridge.Engine
+	log    *slog.Logger
+	prov   *provider
+	forced []string // forced Inform parameters, CWMP's spelling
+	tasks  chan func()
+	// requests holds the one connection request that waits for the owner.
+	requests chan struct{}
+	client   atomic.Pointer[cachedClient]
+
+	mu      sync.Mutex
+	started bool
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when Run has returned
+
+	// Seams for tests.
+	random  func() float64
+	session func(ctx context.Context, set settings) sessionResult
+
+	// The rest belongs to the goroutine in Run.
+	state
+}
+
+// state is the mutable state of a CPE, owned by the goroutine in Run.
+type state struct {
+	set       settings
+	mark      bootMark
+	queue     eventQueue
+	changes   changes
+	periodic  periodic
+	schedules []schedule
+	transfers []*transfer
+	saved     map[string]string // records as last written, to write only what differs
+	path      string            // of the connection-request URL
+
+	wanted    bool // an event calls for a session at once
+	activeNew bool // an active change calls for one, when the throttle allows
+	failures  int  // RetryCount
+	retryAt   time.Time
+	endedAt   time.Time // end of the newest session
+	offer     int       // newest CWMP version to offer, index into supportedVersions
+
+	running      context.CancelFunc // a session is in progress
+	sessionDone  chan sessionResult
+	moving       string // ID of the transfer in progress
+	transferDone chan transferResult
+	restart      *RestartCause
+	restartAsked time.Time
+	reset        bool
+	bootRev      uint64 // newest revision when Run began
+	halted       bool   // after a factory reset: nothing may be written any more
+	pollAt       time.Time
+	lastEvent    *bridge.Event // newest event of the journal taken in
+	frozenEvent  *bridge.Event // the same, when the Inform in progress was built
+	ackEvent     func(bridge.Event)
+	server       *connServer
+}
+
+// schedule is one ScheduleInform that waits.
+type schedule struct {
+	CommandKey string    `json:"key,omitempty"`
+	At         time.Time `json:"at"`
+}
+
+// bootMark remembers which ACS this device has reported to first contact.
+type bootMark struct {
+	URL  string `json:"url"`
+	Path string `json:"path"` // of the connection-request URL; random, kept
+}
+
+type transferResult struct {
+	id        string
+	installed bool
+	err       error
+	start     time.Time
+}
+
+// errStopped is what call returns when the CPE is shutting down.
+var errStopped = errors.New("cwmp: stopped")
+
+// New makes the CPE and registers its provider with the engine, so it must be called before Engine.Start.
+func New(o Options) (*CPE, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	c := &CPE{o: o, e: o.Engine, log: o.Log.With("part", "cwmp"), tasks: make(chan func()), requests: make(chan struct{}, 1), done: make(chan struct{}),
+		random: rand.Float64, prov: newProvider(o.Engine.Schema()), forced: forcedInform(o.Engine.Schema())}
+	c.session = c.runSession
+	if c.o.WriteLog == nil {
+		c.o.WriteLog = c.writeJournal
+	}
+	if c.o.Transferer == nil {
+		c.o.Transferer = newHTTPTransferer(o)
+	}
+	if err := c.e.AddProvider(c.prov); err != nil {
+		return nil, fmt.Errorf("cwmp: register provider: %w", err)
+	}
+	return c, nil
+}
+
+// Run serves until ctx ends or Close is called, and joins everything it started. It returns nil then, *RestartError when the
+// ACS asked for a restart that the caller has to carry out, or an error when the CPE cannot work at all (its records cannot
+// be read, the connection-request port is taken). It can be called once.
+func (c *CPE) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mu.Lock()
+	if c.started {
+		c.mu.Unlock()
+		return errors.New("cwmp: Run was called before, or Close")
+	}
+	c.started, c.cancel = true, cancel
+	c.mu.Unlock()
+	defer close(c.done)
+
+	c.sessionDone, c.transferDone = make(chan sessionResult, 1), make(chan transferResult, 1)
+	c.offer = len(supportedVersions) - 1
+	if err := c.restore(); err != nil {
+		return err
+	}
+	server, err := c.listen()
+	if err != nil {
+		return err
+	}
+	c.server = server
+	watcher, err := c.e.Watch(writerName)
+	if err != nil {
+		c.server.close()
+		return fmt.Errorf("cwmp: watch the journal: %w", err)
+	}
+	c.ackEvent = watcher.Ack
+	var wg sync.WaitGroup
+	wg.Go(func() { c.follow(ctx, watcher) })
+	err = c.loop(ctx)
+	cancel()
+	c.stop()
+	wg.Wait()
+	watcher.Close()
+	c.server.close()
+	return err
+}
+
+// Close ends Run and waits for it. Idempotent; a CPE that never ran cannot run afterwards.
+func (c *CPE) Close() error {
+	c.mu.Lock()
+	ran := c.started
+	c.started = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.mu.Unlock()
+	if ran {
+		<-c.done
+	}
+	return nil
+}
+
+// follow takes the journal in: goroutine of Run, ends with ctx.
+func (c *CPE) follow(ctx context.Context, w *bridge.Watcher) {
+	for {
+		ev, err := w.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				c.log.Error("journal cannot be followed", "error", err)
+			}
+			return
+		}
+		if c.call(ctx, func() error { c.happened(ctx, ev); return nil }) != nil {
+			return
+		}
+	}
+}
+
+// call runs fn on the goroutine that owns the state and waits for it.
+func (c *CPE) call(ctx context.Context, fn func() error) error {
+	result := make(chan error, 1)
+	select {
+	case c.tasks <- func() { result <- fn() }:
+	case <-ctx.Done():
+		return errStopped
+	case <-c.done:
+		return errStopped
+	}
+	return <-result // the owner runs what it has taken
+}
+
+// loop owns the state.
+func (c *CPE) loop(ctx context.Context) error {
+	c.boot(ctx)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		c.tick(ctx, now)
+		if err := c.restartIfDue(ctx, now); err != nil {
+			return err
+		}
+		if start, _ := c.plan(now); start {
+			c.startSession(ctx)
+		}
+		timer.Reset(max(0, c.nextWake(now).Sub(now)))
+		select {
+		case <-ctx.Done():
+			return nil
+		case fn := <-c.tasks:
+			fn()
+		case <-c.requests:
+			c.queue.add(evConnectionRequest, "")
+			c.wanted = true
+		case res := <-c.sessionDone:
+			c.sessionEnded(ctx, res)
+		case res := <-c.transferDone:
+			c.transferEnded(ctx, res)
+		case <-timer.C:
+		}
+	}
+}
+
+// stop waits for the session and the transfer, whose contexts have ended.
+func (c *CPE) stop() {
+	for c.running != nil || c.moving != "" {
+		select {
+		case fn := <-c.tasks:
+			fn()
+		case <-c.sessionDone:
+			c.running = nil
+		case <-c.transferDone:
+			c.moving = ""
+		}
+	}
+}
+
+// boot decides what the first Inform tells.
+func (c *CPE) boot(ctx context.Context) {
+	c.queue.add(evBoot, "")
+	c.wanted = true
+	c.resumeTransfers(ctx, time.Now())
+	c.ensureUsername(ctx)
+	c.refresh(ctx, true)
+	c.changes.stale = true
+	c.changes.compare(ctx, c.e.View(acsWriter))
+	c.save(ctx)
+}
+
+// refresh takes over what Device.ManagementServer. says now. Only called between sessions, so that a change takes effect
+// when the session in progress is over.
+func (c *CPE) refresh(ctx context.Context, first bool) {
+	old := c.set
+	c.set = readSettings(c.e.Schema(), c.e.Store().Head())
+	now := time.Now()
+	if c.set.url != "" && c.set.url != c.mark.URL { // TR-069 3.7.1.5: first contact, or the URL changed. EVT-03, EVT-04
+		c.log.Info("new ACS", "first", c.mark.URL == "")
+		c.mark.URL = c.set.url
+		c.queue.add(evBootstrap, "")
+		c.schedules, c.transfers = nil, c.keepMoving()
+		c.changes.pending, c.changes.known, c.changes.stale = map[string]*pending{}, map[string]string{}, true
+		c.failures, c.retryAt, c.wanted = 0, time.Time{}, true
+		c.offer = len(supportedVersions) - 1
+		c.save(ctx)
+	}
+	c.periodic.configure(now, c.set.periodicEnable, c.set.periodicInterval, c.set.periodicTime, first, c.random())
+	if !first && c.set.enabled && !old.enabled {
+		c.log.Info("cwmp enabled")
+		if c.periodic.enabled && c.queue.add(evPeriodic, "") { // moments passed unseen
+			c.wanted = true
+		}
+	}
+	if !first && !c.set.enabled && old.enabled {
+		c.log.Info("cwmp disabled")
+	}
+	c.server.configure(c.set)
+	c.showAddress()
+}
+
+// happened takes one event of the bridge in.
+func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
+	c.lastEvent = &ev
+	if ev.Kind == bridge.EventResync {
+		c.log.Warn("journal was trimmed: changes of stored parameters before it may go unreported")
+		c.changes.stale = true
+	}
+	if ev.Kind == bridge.EventCommit && ev.Entry != nil && ev.Entry.Meta.Kind == "factory-reset" {
+		if ev.Rev > c.bootRev { // one of before the start has had its effect
+			c.wasReset(ctx)
+		}
+	} else if ev.Kind == bridge.EventCommit && ev.Entry != nil {
+		if c.changes.commit(c.e.View(acsWriter), ev.Entry) {
+			c.activeNew = true
+		}
+		if c.running == nil && touchesManagement(ev.Entry) {
+			c.refresh(ctx, false)
+		}
+	}
+	if ev.Kind == bridge.EventLive {
+		c.pollAt = time.Now()
+	}
+	c.acknowledge()
+}
+
+// wasReset begins anew after a factory reset by anybody: the records went with the tree.
+func (c *CPE) wasReset(ctx context.Context) {
+	if c.halted {
+		return
+	}
+	c.queue, c.schedules, c.transfers, c.mark, c.set = eventQueue{}, nil, nil, bootMark{Path: c.mark.Path}, settings{}
+	c.saved, c.changes = map[string]string{}, changes{pending: map[string]*pending{}, known: map[string]string{}, stale: true}
+	if c.running == nil {
+		c.refresh(ctx, true)
+	}
+}
+
+// acknowledge moves the durable position in the journal forward as long as nothing before it waits to be told: after a
+// restart the journal is read again from there, and the pending changes arise anew.
+func (c *CPE) acknowledge() {
+	if c.lastEvent != nil && len(c.changes.pending) == 0 && c.ackEvent != nil {
+		c.ackEvent(*c.lastEvent)
+		c.lastEvent = nil
+	}
+}
+
+// tick lets due things happen.
+func (c *CPE) tick(ctx context.Context, now time.Time) {
+	changed := false
+	if c.periodic.due(now) && c.set.enabled && c.queue.add(evPeriodic, "") {
+		c.wanted = true
+	}
+	kept := c.schedules[:0:0]
+	for _, s := range c.schedules {
+		if now.Before(s.At) {
+			kept = append(kept, s)
+			continue
+		}
+		c.queue.add(evScheduled, "") // EVT-09: once, beside one M entry for each cause
+		c.queue.add(evMScheduleInform, s.CommandKey)
+		c.wanted, changed = true, true
+	}
+	c.schedules = kept
+	if changed {
+		c.save(ctx)
+	}
+	if c.running == nil && !now.Before(c.pollAt) {
+		c.pollAt = now.Add(c.o.LivePoll)
+		if c.changes.compare(ctx, c.e.View(acsWriter)) {
+			c.activeNew = true
+		}
+	}
+	c.startTransfer(ctx, now)
+}
+
+// plan decides whether a session starts now, and else when it may (TR-069 3.2.1, 3.2.1.1).
+func (c *CPE) plan(now time.Time) (start bool, at time.Time) {
+	if c.running != nil || !c.set.usable() || c.restart != nil {
+		return false, time.Time{}
+	}
+	consider := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	gap := func(d time.Duration) time.Time {
+		if c.endedAt.IsZero() {
+			return now
+		}
+		return c.endedAt.Add(max(d, sessionGap))
+	}
+	if c.wanted { // RTY-05, RTY-06: a new event does not wait for the retry
+		consider(gap(0))
+	}
+	if c.activeNew { // ATT-19: only sessions for active notification alone are throttled
+		consider(gap(c.set.throttle))
+	}
+	if !c.retryAt.IsZero() {
+		consider(c.retryAt)
+	}
+	return !at.IsZero() && !now.Before(at), at
+}
+
+// nextWake is when the loop has to look again.
+func (c *CPE) nextWake(now time.Time) time.Time {
+	wake := now.Add(time.Hour)
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(wake) {
+			wake = t
+		}
+	}
+	if _, at := c.plan(now); !at.IsZero() {
+		earlier(at)
+	}
+	if !c.periodic.at.IsZero() {
+		at := c.periodic.at
+		if d := at.Sub(now.Round(0)); !c.periodic.reference.IsZero() {
+			at = now.Add(min(d, time.Minute)) // the wall clock may be stepped: look once a minute
+		}
+		earlier(at)
+	}
+	for _, s := range c.schedules {
+		earlier(s.At)
+	}
+	if c.running == nil {
+		earlier(c.pollAt)
+		earlier(c.nextTransfer())
+	}
+	if c.restart != nil {
+		earlier(c.restartAsked.Add(restartGrace))
+	}
+	return wake
+}
+
+// startSession opens the one session.
+func (c *CPE) startSession(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	c.running = cancel
+	c.wanted, c.activeNew, c.retryAt = false, false, time.Time{}
+	run, set := c.session, c.set
+	go func() { // joined by stop through sessionDone
+		var res sessionResult
+		defer func() {
+			if r := recover(); r != nil {
+				res.err = fmt.Errorf("cwmp: session panicked: %v", r)
+			}
+			c.sessionDone <- res
+		}()
+		res = run(ctx, set)
+	}()
+}
+
+// freeze fixes what the Inform of the session in progress tells; what arises later waits for the next session.
+func (c *CPE) freeze(ctx context.Context) sessionJob {
+	c.changes.compare(ctx, c.e.View(acsWriter))
+	c.activeNew = false           // goes out with this very Inform
+	if c.queue.has(evBootstrap) { // everything is news to a new ACS
+		c.changes.pending = map[string]*pending{}
+	}
+	changed := c.changes.freeze(maxInformParams)
+	c.frozenEvent = c.lastEvent
+	job := sessionJob{events: c.queue.freeze(len(changed) > 0), changed: changed, retryCount: c.failures, offer: c.offer}
+	for _, t := range c.transfers {
+		if t.State == transferDone {
+			job.completes = append(job.completes, *t)
+		}
+	}
+	return job
+}
+
+// informed takes off what an acknowledged Inform has delivered.
+func (c *CPE) informed(ctx context.Context, job sessionJob) error {
+	c.queue.informed(job.events)
+	c.changes.thaw(true)
+	c.failures = 0 // TR-069 3.2.1.1: success is the acknowledged Inform
+	if len(c.changes.pending) == 0 {
+		c.acknowledge()
+	} else if c.frozenEvent != nil && c.ackEvent != nil {
+		c.ackEvent(*c.frozenEvent)
+	}
+	c.frozenEvent = nil
+	return c.save(ctx)
+}
+
+// sessionEnded decides what follows a session.
+func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
+	c.running()
+	c.running = nil
+	c.endedAt = time.Now()
+	c.changes.thaw(false)
+	if !res.informed {
+		// TR-069 3.7.1.5: a connection request is not tried again. EVT-12
+		c.queue.drop(func(e event) bool { return e.Code == evConnectionRequest && e.inflight })
+	}
+	leftover := false // events of this session's Inform that still wait for their own response
+	for _, e := range c.queue.list {
+		leftover = leftover || e.inflight
+	}
+	c.queue.thaw()
+	_, act := c.changes.due()
+	switch {
+	case res.informed && res.err == nil && !leftover:
+		c.log.Debug("session ended")
+	case res.informed && !leftover && !act: // RTY-10: success for retry purposes
+		c.log.Warn("session ended early", "error", res.err)
+	case len(c.queue.list) > 0 || act:
+		c.failures++
+		c.retryAt = c.endedAt.Add(RetryWait(c.failures, c.set.retryMinimum, c.set.retryMultiplier, c.random()))
+		c.log.Warn("session failed", "error", res.err, "retry_count", c.failures, "retry_in", c.retryAt.Sub(c.endedAt).Round(time.Millisecond))
+	default:
+		c.failures++
+		c.log.Warn("session failed", "error", res.err, "retry_count", c.failures)
+	}
+	if res.informed && act { // arose during the session, or did not fit into the Inform: SES-26
+		c.activeNew = true
+	}
+	if res.versionRefused { // fault 8006: try an older version next time, and never stop
+		if c.offer--; c.offer < 0 {
+			c.offer = len(supportedVersions) - 1
+		}
+	}
+	c.releaseTransfers(c.endedAt)
+	c.refresh(ctx, false)
+	c.save(ctx)
+}
+
+// queueReboot makes the restart certain before the answer leaves (RB-01, RB-02).
+func (c *CPE) queueReboot(ctx context.Context, key string) error {
+	before := append([]event(nil), c.queue.list...)
+	c.queue.add(evMReboot, key)
+	if err := c.save(ctx); err != nil {
+		c.queue.list = before
+		return err
+	}
+	if c.restart == nil {
+		c.restart = &RestartCause{Kind: RestartReboot, CommandKey: key}
+	}
+	return nil
+}
+
+func (c *CPE) queueFactoryReset() error {
+	c.reset = true
+	c.restart = &RestartCause{Kind: RestartFactoryReset}
+	return nil
+}
+
+// queueSchedule keeps a ScheduleInform.
+func (c *CPE) queueSchedule(ctx context.Context, key string, at time.Time) error {
+	if len(c.schedules) >= maxSchedules {
+		return errTooManySchedules
+	}
+	c.schedules = append(c.schedules, schedule{CommandKey: key, At: at.Round(0)})
+	if err := c.save(ctx); err != nil {
+		c.schedules = c.schedules[:len(c.schedules)-1]
+		return err
+	}
+	return nil
+}
+
+// restartIfDue restarts the device when a session has asked for it and is over (TR-069 A.3.2.9).
+func (c *CPE) restartIfDue(ctx context.Context, now time.Time) error {
+	if c.restart == nil || c.running != nil {
+		return nil
+	}
+	if !c.restartAsked.IsZero() { // a Rebooter is at work
+		if now.Sub(c.restartAsked) > restartGrace {
+			c.log.Error("restart did not happen")
+			c.restart, c.restartAsked = nil, time.Time{}
+		}
+		return nil
+	}
+	cause := *c.restart
+	if c.reset {
+		c.reset = false
+		if err := c.e.FactoryReset(ctx, acsWriter); err != nil { // FR-01, FR-02: the records go with the tree
+			c.log.Error("factory reset failed", "error", err)
+			c.restart = nil
+			return nil
+		}
+		c.halted = true
+	}
+	if c.o.Rebooter == nil {
+		return &RestartError{Cause: cause}
+	}
+	c.restartAsked = now
+	if err := c.o.Rebooter.Restart(ctx, cause); err != nil {
+		c.log.Error("restart failed", "error", err)
+		if cause.Kind == RestartFactoryReset { // the records are gone: begin anew in place
+			return &RestartError{Cause: cause}
+		}
+		c.restart, c.restartAsked = nil, time.Time{}
+	}
+	return nil
+}

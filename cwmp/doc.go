@@ -1,0 +1,30 @@
+// Package cwmp is the CWMP (TR-069 Amendment 6) head of the agent: the CPE that keeps one ACS informed, lets it read and
+// write the tree through package bridge, and remembers across restarts what it still owes it.
+//
+// # Use
+//
+//	engine, err := bridge.New(...)
+//	cpe, err := cwmp.New(cwmp.Options{Engine: engine, DataDir: dir, Log: log}) // before engine.Start: it is a provider too
+//	err = engine.Start(ctx)
+//	err = cpe.Run(ctx) // until ctx ends, Close, or a restart that the ACS asked for (*RestartError)
+//
+// Everything an operator sets is read live from Device.ManagementServer.: URL, credentials, periodic Inform, retry values,
+// EnableCWMP. A change by anybody takes effect when the session in progress is over.
+//
+// # Promises
+//
+//   - One session at a time; it reads the tree as it was at the InformResponse plus its own writes (bridge.Shield).
+//   - An event the standard says must not be lost is in the store before the answer that caused it leaves.
+//   - The ACS is never told of its own change; every other change of a watched parameter is told with its newest value.
+//   - Every write is one RPC, one bridge.Change, one commit; ParameterKey rides in it.
+//   - GetRPCMethods lists exactly what works; everything else is fault 9000.
+//
+// # Caveats
+//
+// Alias-based addressing, lightweight notifications, heartbeat, STUN and XMPP connection requests, scheduled downloads and
+// software-module RPCs are not built: the parameters say so and the RPCs answer 9000. A read of a large subtree is held in
+// memory once while it is encoded. A change of a value that the device serves live is seen by comparing, at most every
+// LivePoll, and only for parameters that the ACS asked to be told about.
+//
+// One goroutine owns the mutable state (Run); sessions, transfers and the connection-request server send it closures.
+package cwmp

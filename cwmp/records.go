@@ -1,0 +1,197 @@
+package cwmp
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"twinspan/bridge"
+	"twinspan/datamodel"
+	"twinspan/store"
+)
+
+// Records of this package in the store.
+const (
+	recordBucket   = "cwmp"
+	transferBucket = "cwmp.transfer"
+	recEvents      = "events"
+	recMark        = "mark"
+	recSchedules   = "schedules"
+	recKnown       = "known"
+)
+
+// maxKnownRecord bounds the live values that are remembered across restarts; what is over it is taken as known anew.
+const maxKnownRecord = 512
+
+var errTooManySchedules = datamodel.Fail(datamodel.Resources, "", "too many ScheduleInform calls wait")
+
+// restore reads the records. One that cannot be read is an error: silently forgetting that the ACS knows this device would
+// send a BOOTSTRAP, which makes an ACS provision everything anew.
+func (c *CPE) restore() error {
+	c.saved, c.bootRev = map[string]string{}, c.e.Store().Head().Rev()
+	c.changes = changes{pending: map[string]*pending{}, known: map[string]string{}}
+	var events []event
+	for key, into := range map[string]any{recEvents: &events, recMark: &c.mark, recSchedules: &c.schedules, recKnown: &c.changes.known} {
+		data, ok, err := c.e.Store().Record(recordBucket, key)
+		if err != nil {
+			return fmt.Errorf("cwmp: read record %s: %w", key, err)
+		}
+		if !ok {
+			continue
+		}
+		if err := json.Unmarshal(data, into); err != nil {
+			return fmt.Errorf("cwmp: record %s is damaged: %w", key, err)
+		}
+		c.saved[recordBucket+"/"+key] = string(data)
+	}
+	if c.changes.known == nil {
+		c.changes.known = map[string]string{}
+	}
+	c.queue.restore(events)
+	var bad error
+	err := c.e.Store().Records(transferBucket, func(key string, data []byte) bool {
+		t := &transfer{}
+		if bad = json.Unmarshal(data, t); bad != nil {
+			bad = fmt.Errorf("cwmp: transfer record %s is damaged: %w", key, bad)
+			return false
+		}
+		c.transfers = append(c.transfers, t)
+		c.saved[transferBucket+"/"+key] = string(data)
+		return true
+	})
+	if bad != nil {
+		err = bad
+	}
+	if err != nil {
+		return fmt.Errorf("cwmp: read transfers: %w", err)
+	}
+	slices.SortFunc(c.transfers, func(a, b *transfer) int { return strings.Compare(a.ID, b.ID) })
+	if c.mark.Path == "" {
+		var b [16]byte
+		rand.Read(b[:])
+		c.mark.Path = "/" + hex.EncodeToString(b[:]) // CR-15: not to be guessed, its own for every device
+	}
+	return nil
+}
+
+// records is the durable part of the state, as it should be in the store. An empty text means no record.
+func (c *CPE) records() map[string]string {
+	out := map[string]string{}
+	put := func(bucket, key string, v any, empty bool) {
+		out[bucket+"/"+key] = ""
+		if empty {
+			return
+		}
+		b, err := json.Marshal(v)
+		if err != nil { // only plain data
+			panic(err)
+		}
+		out[bucket+"/"+key] = string(b)
+	}
+	events := c.queue.persistent()
+	if c.failures == 0 {
+		// "2 PERIODIC" is written when its session failed: a commit for each periodic Inform would wear the flash out, and
+		// a restart before tells the ACS more than the event does.
+		events = slices.DeleteFunc(events, func(e event) bool { return e.Code == evPeriodic })
+	}
+	put(recordBucket, recEvents, events, len(events) == 0)
+	put(recordBucket, recMark, c.mark, false)
+	put(recordBucket, recSchedules, c.schedules, len(c.schedules) == 0)
+	if c.changes.dirty && c.running == nil || c.saved[recordBucket+"/"+recKnown] == "" {
+		put(recordBucket, recKnown, c.knownRecord(), len(c.changes.known) == 0)
+	}
+	for key := range c.saved {
+		if strings.HasPrefix(key, transferBucket+"/") {
+			out[key] = ""
+		}
+	}
+	for _, t := range c.transfers {
+		out[transferBucket+"/"+t.ID] = string(t.encode())
+	}
+	return out
+}
+
+// knownRecord is what is remembered of live values: the short ones, and no more than the record may hold.
+func (c *CPE) knownRecord() map[string]string {
+	out := map[string]string{}
+	for path, value := range c.changes.known {
+		if len(value) <= 256 && len(out) < maxKnownRecord {
+			out[path] = value
+		}
+	}
+	return out
+}
+
+// save writes what differs from the store, in one commit; nothing if nothing does.
+func (c *CPE) save(ctx context.Context) error {
+	if c.halted {
+		return nil
+	}
+	want := c.records()
+	var puts []bridge.Record
+	for at, data := range want {
+		if c.saved[at] == data {
+			continue
+		}
+		i := strings.LastIndexByte(at, '/')
+		r := bridge.Record{Bucket: at[:i], Key: at[i+1:]}
+		if data != "" {
+			r.Data = []byte(data)
+		}
+		puts = append(puts, r)
+	}
+	if len(puts) == 0 {
+		return nil
+	}
+	// A record that an event depends on must not be lost because the session that caused it is being cancelled.
+	_, err := c.e.Apply(context.WithoutCancel(ctx), systemWriter, bridge.Change{Atomic: true, Records: puts})
+	if err != nil {
+		c.log.Error("records cannot be written", "error", err)
+		return fmt.Errorf("cwmp: write records: %w", err)
+	}
+	for at, data := range want {
+		if data == "" {
+			delete(c.saved, at)
+		} else {
+			c.saved[at] = data
+		}
+	}
+	if _, ok := want[recordBucket+"/"+recKnown]; ok {
+		c.changes.dirty = false
+	}
+	return nil
+}
+
+// ensureUsername gives the ACS user name its standard value when nobody ever set one. HTTP-21
+func (c *CPE) ensureUsername(ctx context.Context) {
+	const path = msPath + "Username"
+	if _, ok := c.e.Store().Head().Leaf(path); ok {
+		return
+	}
+	if _, ok := c.e.Schema().Lookup(path); !ok {
+		return
+	}
+	id := c.deviceID(ctx, c.e.View(acsWriter))
+	if id.oui == "" || id.serial == "" {
+		return
+	}
+	_, err := c.e.Apply(ctx, systemWriter, bridge.Change{Atomic: true, Ref: "boot", Ops: []bridge.Op{{Kind: bridge.OpSet, Path: msPath,
+		Settings: []bridge.Setting{{Name: "Username", Value: id.defaultUsername(), Required: true}}}}})
+	if err != nil {
+		c.log.Warn("default user name not set", "error", err)
+	}
+}
+
+// touchesManagement reports whether a commit changed what drives the CPE.
+func touchesManagement(e *store.Entry) bool {
+	for _, d := range e.Deltas {
+		if strings.HasPrefix(d.Path, msPath) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,304 @@
+package cwmp
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"twinspan/bridge"
+	"twinspan/cwmp/soap"
+	"twinspan/datamodel"
+)
+
+// acsWriter is the ACS to the bridge, systemWriter the CPE itself.
+var (
+	acsWriter    = bridge.Writer{Name: writerName, Protocol: datamodel.CWMP, Class: "acs"}
+	systemWriter = bridge.Writer{Name: systemName, Protocol: datamodel.CWMP, Class: "sys", System: true}
+)
+
+// rpcMethods is what GetRPCMethods answers and dispatch carries out; a test compares the two. RPC-01
+var rpcMethods = []string{
+	"GetRPCMethods", "SetParameterValues", "GetParameterValues", "GetParameterNames", "SetParameterAttributes",
+	"GetParameterAttributes", "AddObject", "DeleteObject", "Reboot", "Download", "FactoryReset", "ScheduleInform", "Upload",
+}
+
+// maxSchedules bounds the ScheduleInform calls that wait.
+const maxSchedules = 64
+
+// dispatch carries out one RPC. Errors become faults; a panic in a handler becomes fault 9002.
+func (s *session) dispatch(ctx context.Context, req *soap.Envelope) (answer soap.Message, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.c.log.Error("rpc handler panicked", "method", cut(req.Body.Method(), 64), "panic", fmt.Sprint(r))
+			answer, err = nil, soap.NewFault(soap.InternalError, "")
+		}
+	}()
+	ref := s.name + "/" + cut(req.Header.ID, 64)
+	switch m := req.Body.(type) {
+	case *soap.GetRPCMethods:
+		return &soap.GetRPCMethodsResponse{MethodList: rpcMethods}, nil
+	case *soap.GetParameterValues:
+		return s.getParameterValues(ctx, m)
+	case *soap.GetParameterNames:
+		return s.getParameterNames(m)
+	case *soap.SetParameterValues:
+		return s.setParameterValues(ctx, m, ref)
+	case *soap.GetParameterAttributes:
+		return s.getParameterAttributes(m)
+	case *soap.SetParameterAttributes:
+		return s.setParameterAttributes(ctx, m, ref)
+	case *soap.AddObject:
+		return s.addObject(ctx, m, ref)
+	case *soap.DeleteObject:
+		return s.deleteObject(ctx, m, ref)
+	case *soap.Reboot:
+		return &soap.RebootResponse{}, s.c.call(ctx, func() error { return s.c.queueReboot(ctx, m.CommandKey) })
+	case *soap.FactoryReset:
+		return &soap.FactoryResetResponse{}, s.c.call(ctx, func() error { return s.c.queueFactoryReset() })
+	case *soap.ScheduleInform:
+		if m.DelaySeconds == 0 { // SI-02
+			return nil, soap.NewFault(soap.InvalidArguments, "DelaySeconds must be above 0")
+		}
+		at := time.Now().Add(time.Duration(m.DelaySeconds) * time.Second)
+		return &soap.ScheduleInformResponse{}, s.c.call(ctx, func() error { return s.c.queueSchedule(ctx, m.CommandKey, at) })
+	case *soap.Download:
+		t := &transfer{CommandKey: m.CommandKey, FileType: m.FileType, URL: m.URL, Username: m.Username, Password: m.Password,
+			FileSize: uint64(m.FileSize), TargetName: m.TargetFileName, Delay: time.Duration(m.DelaySeconds) * time.Second}
+		// TR-069 A.3.2.8: Status 1, TransferComplete follows in every case; SuccessURL and FailureURL have no browser. DL-16
+		return &soap.DownloadResponse{Status: 1}, s.queueTransfer(ctx, t)
+	case *soap.Upload:
+		t := &transfer{Upload: true, CommandKey: m.CommandKey, FileType: m.FileType, URL: m.URL, Username: m.Username,
+			Password: m.Password, Delay: time.Duration(m.DelaySeconds) * time.Second}
+		return &soap.UploadResponse{Status: 1}, s.queueTransfer(ctx, t)
+	}
+	// TR-069 A.5.1: unknown, optional and deprecated methods alike. RPC-02, RPC-03
+	return nil, soap.NewFault(soap.MethodNotSupported, "")
+}
+
+func (s *session) queueTransfer(ctx context.Context, t *transfer) error {
+	if fault := s.c.checkTransfer(t); fault != nil {
+		return fault
+	}
+	return s.c.call(ctx, func() error { return s.c.addTransfer(ctx, t) })
+}
+
+// setParameterValues is one change, all or nothing; ParameterKey rides in its commit (TR-069 A.3.2.1).
+func (s *session) setParameterValues(ctx context.Context, m *soap.SetParameterValues, ref string) (soap.Message, error) {
+	if len(m.ParameterList) == 0 {
+		return nil, soap.NewFault(soap.InvalidArguments, "ParameterList is empty")
+	}
+	seen := make(map[string]bool, len(m.ParameterList))
+	change := bridge.Change{Ref: ref, Atomic: true, AllErrors: true, Ops: make([]bridge.Op, 0, len(m.ParameterList)),
+		System: map[string]string{parameterKeyPath: m.ParameterKey}}
+	for _, v := range m.ParameterList {
+		if seen[v.Name] { // SPV-06
+			return nil, soap.NewFault(soap.InvalidArguments, "the same parameter twice: "+cut(v.Name, 200))
+		}
+		seen[v.Name] = true
+		object, name := datamodel.SplitParam(v.Name)
+		change.Ops = append(change.Ops, bridge.Op{Kind: bridge.OpSet, Path: object,
+			Settings: []bridge.Setting{{Name: name, Value: lexical(v), Required: true}}})
+	}
+	if fault := badNames(m.ParameterList); fault != nil {
+		// The good ones are judged too, so that the fault lists every bad parameter; nothing can be committed.
+		change.DryRun = true
+		res, err := s.shield.Apply(ctx, s.judgeable(change))
+		if err == nil || len(res.Outcomes) > 0 {
+			fault.SetParameterValuesFault = mergeFaults(m.ParameterList, fault.SetParameterValuesFault, res, change)
+		}
+		return nil, fault
+	}
+	res, err := s.shield.Apply(ctx, change)
+	if fault := spvFault(m.ParameterList, res, err); fault != nil {
+		return nil, fault
+	}
+	return &soap.SetParameterValuesResponse{Status: status(res)}, nil
+}
+
+// badNames finds what is no full parameter name. SPV-11
+func badNames(list []soap.ParameterValue) *soap.Fault {
+	var fault *soap.Fault
+	for _, v := range list {
+		if fullName(v.Name) {
+			continue
+		}
+		if fault == nil {
+			fault = soap.NewFault(soap.InvalidArguments, "")
+		}
+		fault.SetParameterValuesFault = append(fault.SetParameterValuesFault,
+			soap.SetParameterValuesFault{ParameterName: v.Name, FaultCode: soap.InvalidParameterName, FaultString: "not the full name of a parameter"})
+	}
+	return fault
+}
+
+// fullName reports whether a name can be that of one parameter: no partial path, no wildcard, no command or event.
+func fullName(name string) bool {
+	return name != "" && len(name) <= 256 && !strings.HasSuffix(name, ".") && !strings.ContainsAny(name, "*[]{}()!#+") &&
+		strings.Contains(name, ".")
+}
+
+// judgeable leaves out of a change the operations with bad names.
+func (s *session) judgeable(c bridge.Change) bridge.Change {
+	ops := make([]bridge.Op, 0, len(c.Ops))
+	for _, op := range c.Ops {
+		if fullName(op.Path + op.Settings[0].Name) {
+			ops = append(ops, op)
+		}
+	}
+	c.Ops, c.System = ops, nil
+	return c
+}
+
+// mergeFaults puts the faults of the judged parameters and of the bad names into the order of the request.
+func mergeFaults(list []soap.ParameterValue, bad []soap.SetParameterValuesFault, res bridge.Result, c bridge.Change) []soap.SetParameterValuesFault {
+	by := map[string]soap.SetParameterValuesFault{}
+	for _, f := range bad {
+		by[f.ParameterName] = f
+	}
+	i := 0
+	for _, op := range c.Ops {
+		name := op.Path + op.Settings[0].Name
+		if !fullName(name) {
+			continue
+		}
+		if i < len(res.Outcomes) {
+			if err := outcomeError(res.Outcomes[i]); err != nil {
+				by[name] = parameterFault(name, err)
+			}
+		}
+		i++
+	}
+	var out []soap.SetParameterValuesFault
+	for _, v := range list {
+		if f, ok := by[v.Name]; ok {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// lexical gives what XSD whitespace rules leave of a value that is not a string (SPV-10: " 5 " is a number).
+func lexical(v soap.ParameterValue) string {
+	switch v.Type {
+	case soap.NoType, soap.String, soap.OtherType:
+		return v.Value
+	}
+	return strings.TrimSpace(v.Value)
+}
+
+// spvFault lists every bad parameter under fault 9003 (TR-069 A.5; SPV-03, SPV-04).
+func spvFault(list []soap.ParameterValue, res bridge.Result, err error) *soap.Fault {
+	var bad []soap.SetParameterValuesFault
+	full := false
+	for i, o := range res.Outcomes {
+		if i >= len(list) {
+			break
+		}
+		if oerr := outcomeError(o); oerr != nil {
+			full = full || datamodel.ReasonOf(oerr) == datamodel.Resources
+			bad = append(bad, parameterFault(list[i].Name, oerr))
+		}
+	}
+	switch {
+	case err == nil && len(bad) == 0:
+		return nil
+	case full || datamodel.ReasonOf(err) == datamodel.Resources && err != nil:
+		return soap.NewFault(soap.ResourcesExceeded, "") // top level only
+	case len(bad) == 0:
+		f := FaultFrom(err)
+		switch f.Code {
+		case soap.RequestDenied, soap.InternalError, soap.InvalidArguments:
+			return f
+		}
+		return soap.NewFault(soap.InvalidArguments, f.FaultString)
+	}
+	f := soap.NewFault(soap.InvalidArguments, "")
+	f.SetParameterValuesFault = bad
+	return f
+}
+
+// outcomeError is the first thing that went wrong with an operation.
+func outcomeError(o bridge.Outcome) error {
+	if o.Err != nil {
+		return o.Err
+	}
+	for _, obj := range o.Objects {
+		for _, p := range obj.Params {
+			if p.Err != nil {
+				return p.Err
+			}
+		}
+		if obj.Err != nil {
+			return obj.Err
+		}
+	}
+	return nil
+}
+
+// changeError is outcomeError over a whole change.
+func changeError(res bridge.Result, err error) error {
+	for _, o := range res.Outcomes {
+		if oerr := outcomeError(o); oerr != nil {
+			return oerr
+		}
+	}
+	return err
+}
+
+// status is 1 when the change is committed and the device has not carried it out yet (TR-069 A.3.2.1).
+func status(res bridge.Result) int {
+	if res.Applied || !res.Changed {
+		return 0
+	}
+	return 1
+}
+
+// addObject makes one row (TR-069 A.3.2.6).
+func (s *session) addObject(ctx context.Context, m *soap.AddObject, ref string) (soap.Message, error) {
+	if !objectName(m.ObjectName) {
+		return nil, soap.NewFault(soap.InvalidParameterName, "ObjectName is not the path of a table")
+	}
+	res, err := s.shield.Apply(ctx, bridge.Change{Ref: ref, Atomic: true,
+		Ops:    []bridge.Op{{Kind: bridge.OpAdd, Path: m.ObjectName}},
+		System: map[string]string{parameterKeyPath: m.ParameterKey}})
+	if err := changeError(res, err); err != nil { // ADD-07: nothing was committed
+		return nil, objectFault(err)
+	}
+	if len(res.Outcomes) != 1 || len(res.Outcomes[0].Objects) != 1 {
+		return nil, soap.NewFault(soap.InternalError, "")
+	}
+	row := strings.TrimSuffix(res.Outcomes[0].Objects[0].Path, ".")
+	n, err := strconv.ParseUint(row[strings.LastIndexByte(row, '.')+1:], 10, 32)
+	if err != nil {
+		return nil, soap.NewFault(soap.InternalError, "")
+	}
+	return &soap.AddObjectResponse{InstanceNumber: uint32(n), Status: status(res)}, nil
+}
+
+// deleteObject deletes one row with everything below it (TR-069 A.3.2.7).
+func (s *session) deleteObject(ctx context.Context, m *soap.DeleteObject, ref string) (soap.Message, error) {
+	if !objectName(m.ObjectName) {
+		return nil, soap.NewFault(soap.InvalidParameterName, "ObjectName is not the path of a row")
+	}
+	ms, err := s.shield.View().Resolve(m.ObjectName, datamodel.ResolvePolicy{Want: datamodel.WantObject, MissingIsError: true, AllowTable: true})
+	if err != nil {
+		return nil, objectFault(err)
+	}
+	if len(ms) != 1 || ms[0].Table || !ms[0].Object.Multi { // ADD-06
+		return nil, soap.NewFault(soap.InvalidParameterName, "ObjectName is not the path of a row")
+	}
+	res, err := s.shield.Apply(ctx, bridge.Change{Ref: ref, Atomic: true,
+		Ops:    []bridge.Op{{Kind: bridge.OpDelete, Path: m.ObjectName}},
+		System: map[string]string{parameterKeyPath: m.ParameterKey}})
+	if err := changeError(res, err); err != nil {
+		return nil, objectFault(err)
+	}
+	return &soap.DeleteObjectResponse{Status: status(res)}, nil
+}
+
+// objectName reports whether a name can be that of one object: it ends in a dot and is no search.
+func objectName(name string) bool {
+	return strings.HasSuffix(name, ".") && len(name) <= 256 && !strings.ContainsAny(name, "*[]{}()!#+")
+}
