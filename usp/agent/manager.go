@@ -1,0 +1,484 @@
+package agent
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"twinspan/bridge"
+	"twinspan/usp"
+	"twinspan/usp/mtp"
+)
+
+// lingerTime is how long a deleted Controller is still sent what was queued for it.
+const lingerTime = 2 * time.Second
+
+// manager keeps the transports as the tree wants them. Its goroutine owns the set of running transports.
+type manager struct {
+	a     *Agent
+	links map[string]*runner
+}
+
+// runner is one running transport.
+type runner struct {
+	a      *Agent
+	key    string
+	spec   Spec
+	t      mtp.Transport
+	cancel context.CancelFunc
+	done   chan struct{}
+	up     atomic.Bool
+
+	mu      sync.Mutex
+	dests   map[string]string // Endpoint ID -> topic, for the Connect records of brokers
+	greeted map[string]bool   // Connect record sent on the present link
+	topic   string
+	links   map[uint64]func() // accepted links -> how to forget them
+}
+
+func newManager(a *Agent) *manager { return &manager{a: a, links: map[string]*runner{}} }
+
+func (m *manager) run(ctx context.Context) {
+	defer m.stopAll()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.a.wakes:
+			m.reconcile(ctx)
+		case match := <-m.a.resets:
+			for key, r := range m.links {
+				if match(r.spec) {
+					m.stop(key, r)
+				}
+			}
+			m.reconcile(ctx)
+		}
+	}
+}
+
+// reconcile compares what runs with what the newest version wants.
+func (m *manager) reconcile(ctx context.Context) {
+	a := m.a
+	v := a.store.Head()
+	d := a.readDirectory(v)
+	w := a.desired(v, d)
+	a.dropPeers(d)
+	for key, r := range m.links {
+		if s, ok := w.specs[key]; !ok || !r.same(s) {
+			m.stop(key, r)
+		}
+	}
+	a.status.reset(w)
+	for key, s := range w.specs {
+		if m.links[key] == nil && a.opt.Factory != nil {
+			m.start(ctx, key, s)
+		}
+	}
+	m.route(d)
+}
+
+// same reports whether a running transport still fits. A client identifier that the broker gave and that the agent
+// wrote down is not a reason to connect again. // R-MQTT.9
+func (r *runner) same(s Spec) bool {
+	have := r.spec
+	if have.MQTT.ClientID == "" && s.MQTT.ClientID == r.a.status.get(r.key).clientID {
+		have.MQTT.ClientID = s.MQTT.ClientID
+	}
+	return have == s
+}
+
+func (m *manager) start(ctx context.Context, key string, s Spec) {
+	a := m.a
+	t, err := a.opt.Factory.New(s)
+	if err != nil {
+		a.status.update(key, func(st *linkStatus) { st.reason, st.failed = err.Error(), true })
+		a.opt.Log.Error("usp_transport_failed", "row", s.Row, "kind", s.Kind, "error", err.Error())
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r := &runner{a: a, key: key, spec: s, t: t, cancel: cancel, done: make(chan struct{}), greeted: map[string]bool{},
+		dests: map[string]string{}, links: map[uint64]func(){}}
+	h := &linkHandler{a: a, local: key == localKey, peer: s.Peer,
+		dial: s.Kind == "WebSocketClient" || s.Kind == "UDSConnect" || s.Kind == "MQTT"}
+	m.links[key] = r
+	started := a.spawn("transport", func(context.Context) {
+		defer close(r.done)
+		defer r.down()
+		if err := t.Run(ctx, h, r.state); err != nil {
+			a.status.update(key, func(st *linkStatus) { st.up, st.failed, st.reason = false, true, err.Error() })
+			a.opt.Log.Error("usp_transport_failed", "row", s.Row, "kind", s.Kind, "error", err.Error())
+		}
+	})
+	if !started {
+		cancel()
+		close(r.done)
+	}
+}
+
+func (m *manager) stop(key string, r *runner) {
+	r.cancel()
+	<-r.done
+	delete(m.links, key)
+}
+
+func (m *manager) stopAll() {
+	for _, r := range m.links {
+		r.cancel()
+	}
+	for key, r := range m.links {
+		<-r.done
+		delete(m.links, key)
+	}
+}
+
+// route tells every Controller's outbox the ways to it, in the order of Controller.MTP.Order.
+func (m *manager) route(d *directory) {
+	for _, r := range m.links {
+		r.mu.Lock()
+		clear(r.dests)
+		r.mu.Unlock()
+	}
+	for _, c := range d.list {
+		if !c.enabled || c.endpoint == "" {
+			continue
+		}
+		var routes []route
+		for _, cm := range c.mtps {
+			r := m.links[cm.link]
+			if r == nil {
+				continue
+			}
+			dest := c.endpoint
+			if cm.protocol == "MQTT" {
+				if dest = cm.topic; dest == "" {
+					continue // can only answer
+				}
+				r.mu.Lock()
+				r.dests[c.endpoint] = dest
+				r.mu.Unlock()
+			}
+			routes = append(routes, route{up: r.up.Load, send: func(ctx context.Context, rec []byte) error { return r.t.Send(ctx, dest, rec) }})
+		}
+		m.a.peerOf(c.endpoint).out.configure(routes, c.retry)
+	}
+	for _, r := range m.links {
+		if r.up.Load() {
+			r.greet()
+		}
+	}
+}
+
+// state follows the link. It is called by the transport before the first record of a link.
+func (r *runner) state(s mtp.State) {
+	a := r.a
+	server := r.spec.Kind == "WebSocketServer" || r.spec.Kind == "UDSListen"
+	if server {
+		r.accepted(s)
+		return
+	}
+	a.status.update(r.key, func(st *linkStatus) {
+		st.failed = false
+		if st.up = s.Up; s.Up {
+			st.topic, st.retries, st.reason = s.ReplyTopic, 0, ""
+			if s.ClientID != "" {
+				st.clientID = s.ClientID
+			}
+		} else {
+			st.retries++
+			st.reason = s.Reason
+		}
+	})
+	if !s.Up {
+		r.down()
+		a.slow.Info("usp_link_down", "row", r.spec.Row, "reason", s.Reason)
+		return
+	}
+	a.slow.Info("usp_link_up", "row", r.spec.Row, "kind", r.spec.Kind)
+	r.mu.Lock()
+	r.topic = s.ReplyTopic
+	clear(r.greeted)
+	r.mu.Unlock()
+	// The Connect record goes first, then the routes open for everything else. // R-MTP.6
+	r.greet()
+	r.up.Store(true)
+	if s.ClientID != "" && r.spec.MQTT.Client != "" && r.spec.MQTT.ClientID == "" {
+		client, id := r.spec.MQTT.Client, s.ClientID
+		a.background(func(ctx context.Context) { a.keepClientID(ctx, client, id) })
+	}
+	for _, p := range a.allPeers() {
+		p.out.linkUp()
+	}
+}
+
+func (r *runner) down() {
+	r.up.Store(false)
+	r.mu.Lock()
+	forget := r.links
+	r.links = map[uint64]func(){}
+	r.mu.Unlock()
+	for _, fn := range forget {
+		fn()
+	}
+}
+
+// greet sends the Connect records of a link that came up: one for each Controller behind it. // R-MTP.6, R-MTP.8
+func (r *runner) greet() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	self := r.a.opt.EndpointID
+	send := func(eid, dest string, rec []byte) {
+		if err := r.t.Send(ctx, dest, rec); err != nil {
+			r.a.slow.Info("usp_send_failed", "to", eid, "error", err.Error())
+			r.mu.Lock()
+			delete(r.greeted, eid)
+			r.mu.Unlock()
+		}
+	}
+	r.mu.Lock()
+	todo := map[string]string{}
+	if r.spec.Kind == "MQTT" {
+		for eid, dest := range r.dests {
+			todo[eid] = dest
+		}
+	} else if r.spec.Peer != "" {
+		todo[r.spec.Peer] = r.spec.Peer
+	}
+	for eid := range todo {
+		if r.greeted[eid] {
+			delete(todo, eid)
+		}
+		r.greeted[eid] = true
+	}
+	topic := r.topic
+	r.mu.Unlock()
+	for eid, dest := range todo {
+		switch r.spec.Kind {
+		case "MQTT":
+			if topic != "" {
+				send(eid, dest, usp.MQTTConnect(self, eid, topic))
+			}
+		case "UDSConnect":
+			send(eid, dest, usp.UDSConnect(self, eid))
+		default:
+			send(eid, dest, usp.WebSocketConnect(self, eid))
+		}
+	}
+}
+
+// accepted handles the links of a server. A link of a known Controller gets the Connect record and becomes a way to it
+// as soon as the transport vouches for it; others only when their first record was believed.
+func (r *runner) accepted(s mtp.State) {
+	a := r.a
+	if s.LinkID == 0 {
+		a.status.update(r.key, func(st *linkStatus) { st.failed, st.up, st.reason = !s.Up, s.Up, s.Reason })
+		return
+	}
+	a.status.update(r.key, func(st *linkStatus) { st.up, st.failed, st.reason = true, false, "" })
+	r.up.Store(false) // there is no single way out of a server
+	if !s.Up {
+		r.mu.Lock()
+		forget := r.links[s.LinkID]
+		delete(r.links, s.LinkID)
+		r.mu.Unlock()
+		if forget != nil {
+			forget()
+		}
+		return
+	}
+	if s.Send == nil {
+		return
+	}
+	eid := s.Peer.Claimed
+	if len(s.Peer.EndpointIDs) > 0 {
+		eid = s.Peer.EndpointIDs[0]
+	}
+	local := r.key == localKey
+	if local {
+		eid = a.opt.Local.EndpointID
+	} else if c := a.controllers().byID[eid]; c == nil || !c.enabled || !s.Peer.Local && !s.Peer.Encrypted && !a.opt.Trust.AllowPlaintext {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	rec := usp.WebSocketConnect(a.opt.EndpointID, eid)
+	if r.spec.Kind == "UDSListen" {
+		rec = usp.UDSConnect(a.opt.EndpointID, eid)
+	}
+	if err := s.Send(ctx, rec); err != nil {
+		a.slow.Info("usp_send_failed", "to", eid, "error", err.Error())
+		return
+	}
+	proven := s.Peer.Local || len(s.Peer.EndpointIDs) > 0 || !s.Peer.Encrypted && a.opt.Trust.AllowPlaintext
+	if local || !proven {
+		return
+	}
+	p := a.peerOf(eid)
+	p.out.learn(s.LinkID, s.Send)
+	r.mu.Lock()
+	r.links[s.LinkID] = func() { p.out.forget(s.LinkID) }
+	r.mu.Unlock()
+}
+
+// background runs a job without making the caller wait.
+func (a *Agent) background(fn func(ctx context.Context)) {
+	select {
+	case a.jobs <- fn:
+	default:
+		a.spawn("job", fn)
+	}
+}
+
+// keepClientID writes down the identifier that a broker assigned. // R-MQTT.9
+func (a *Agent) keepClientID(ctx context.Context, client, id string) {
+	_, err := a.engine.Apply(ctx, a.system, bridge.Change{Atomic: true, Ref: "mqtt", Ops: []bridge.Op{{
+		Kind: bridge.OpSet, Path: client, Settings: []bridge.Setting{{Name: "ClientID", Value: id, Required: true}}}}})
+	if err != nil && ctx.Err() == nil {
+		a.opt.Log.Warn("usp_client_id_not_kept", "row", client, "error", err.Error())
+	}
+}
+
+func (a *Agent) allPeers() []*peer {
+	a.peersMu.Lock()
+	defer a.peersMu.Unlock()
+	out := make([]*peer, 0, len(a.peers))
+	for _, p := range a.peers {
+		out = append(out, p)
+	}
+	return out
+}
+
+// dropPeers ends the outboxes of Controllers that are gone or disabled, after what was queued has left.
+func (a *Agent) dropPeers(d *directory) {
+	var gone []*peer
+	a.peersMu.Lock()
+	for eid, p := range a.peers {
+		if c := d.byID[eid]; c == nil || !c.enabled {
+			gone = append(gone, p)
+			delete(a.peers, eid)
+		}
+	}
+	a.peersMu.Unlock()
+	for _, p := range gone {
+		p.out.close(lingerTime)
+	}
+	until := time.Now().Add(lingerTime / 2)
+	for _, p := range gone { // their transports are stopped next: let them send a last time
+		for p.out.reachableNow() && !p.out.idle() && time.Now().Before(until) {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+func (o *outbox) reachableNow() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.reachable()
+}
+
+// linkStatus is what is visible of a transport.
+type linkStatus struct {
+	wanted   bool
+	up       bool
+	failed   bool // cannot work as configured
+	reason   string
+	topic    string
+	clientID string
+	client   string // row of Device.MQTT.Client.
+	retries  int
+}
+
+// mtp is Device.LocalAgent.MTP.{i}.Status.
+func (s linkStatus) mtp() string {
+	switch {
+	case s.up:
+		return "Up"
+	case s.failed:
+		return "Error"
+	}
+	return "Down"
+}
+
+// clientStatus is Device.MQTT.Client.{i}.Status.
+func (s linkStatus) clientStatus(used, enabled bool) string {
+	switch {
+	case !enabled:
+		return "Disabled"
+	case !used || s.failed:
+		return "Error_Misconfigured"
+	case s.up:
+		return "Connected"
+	case s.retries > 0:
+		return "Error_BrokerUnreachable"
+	}
+	return "Connecting"
+}
+
+// statusTable is read by the provider and written by transports and the manager.
+type statusTable struct {
+	mu sync.Mutex
+	m  map[string]*linkStatus
+}
+
+func (t *statusTable) get(key string) linkStatus {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.m[key]; s != nil {
+		return *s
+	}
+	return linkStatus{}
+}
+
+func (t *statusTable) update(key string, fn func(*linkStatus)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.m[key]; s != nil {
+		fn(s)
+	}
+}
+
+// client finds the transport that uses a row of Device.MQTT.Client.
+func (t *statusTable) client(row string) (linkStatus, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.m {
+		if s.client == row && row != "" {
+			return *s, true
+		}
+	}
+	return linkStatus{}, false
+}
+
+// reset keeps entries for what is wanted and for what cannot be.
+func (t *statusTable) reset(w wanted) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.m
+	t.m = map[string]*linkStatus{}
+	for key, s := range w.specs {
+		st := old[key]
+		if st == nil {
+			st = &linkStatus{}
+		}
+		st.wanted, st.client = true, s.MQTT.Client
+		t.m[key] = st
+	}
+	for row, why := range w.problems {
+		t.m[row] = &linkStatus{failed: true, reason: why}
+	}
+}
+
+// Problem tells why a configured transport does not run, for health reports: row of the tree -> sentence.
+func (a *Agent) Problems() map[string]string {
+	a.status.mu.Lock()
+	defer a.status.mu.Unlock()
+	out := map[string]string{}
+	for key, s := range a.status.m {
+		if !s.up && s.reason != "" {
+			out[strings.TrimSuffix(key, ".")] = s.reason
+		}
+	}
+	return out
+}

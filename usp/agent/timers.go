@@ -1,0 +1,282 @@
+package agent
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"twinspan/bridge"
+	"twinspan/datamodel"
+	"twinspan/store"
+	"twinspan/usp"
+	"twinspan/usp/agent/subscribe"
+	"twinspan/usp/uspmsg"
+)
+
+// The notifier's tables and timers: Subscription rows, TimeToLive, Periodic!, onboarding.
+
+// loadAll fills the index at start.
+func (n *notifier) loadAll(v *store.Version) {
+	for _, num := range v.Instances(subPath) {
+		n.load(v, num)
+	}
+}
+
+// load reads one Subscription row again. What was queued for it goes when it is gone or disabled.
+func (n *notifier) load(v *store.Version, num uint32) {
+	s := n.read(v, num)
+	if s == nil {
+		if old, had := n.index.Get(num); had {
+			if p := n.recipient(old); p != nil && n.stillThere(old) {
+				p.out.forgetSub(num)
+			}
+			n.index.Remove(num)
+		}
+		if !v.HasInstance(subPath, num) {
+			n.a.owners.drop(num)
+		}
+		return
+	}
+	for _, bad := range n.index.Put(s) {
+		n.a.slow.Warn("usp_subscription_reference", "subscription", num, "reference", bad)
+	}
+}
+
+// stillThere reports whether the recipient of a Subscription exists. When its Controller went with it, what is queued
+// may leave, the news of that end included.
+func (n *notifier) stillThere(s *subscribe.Sub) bool {
+	return s.Recipient == "" || n.a.controllers().byRow[s.Recipient] != nil
+}
+
+func (n *notifier) read(v *store.Version, num uint32) *subscribe.Sub {
+	r := reader{v, n.a.schema}
+	row := subPath + strconv.FormatUint(uint64(num), 10) + "."
+	if !v.HasInstance(subPath, num) || !r.flag(row+"Enable") {
+		return nil
+	}
+	kind, ok := subscribe.ParseKind(r.str(row + "NotifType"))
+	if !ok {
+		return nil
+	}
+	if t := r.str(row + "TriggerAction"); t != "" && t != "Notify" {
+		n.a.slow.Warn("usp_subscription_trigger_unsupported", "subscription", num, "trigger_action", t)
+		return nil
+	}
+	s := &subscribe.Sub{Num: num, ID: r.str(row + "ID"), Recipient: r.ref(row + "Recipient"), Kind: kind,
+		Retry: r.flag(row + "NotifRetry"), Expiration: r.seconds(row + "NotifExpiration")}
+	for _, ref := range splitRefs(r.str(row + "ReferenceList")) {
+		if c, ok := datamodel.ToCanonical(datamodel.USP, ref); ok {
+			s.Refs = append(s.Refs, c)
+		}
+	}
+	if ttl := r.seconds(row + "TimeToLive"); ttl > 0 {
+		if made := parseTime(r.str(row + "CreationDate")); !made.IsZero() {
+			s.Deadline = made.Add(ttl)
+		}
+	}
+	return s
+}
+
+// splitRefs splits a list of paths at the commas outside of expressions.
+func splitRefs(s string) []string {
+	var out []string
+	depth, quoted, from := 0, false, 0
+	cut := func(to int) {
+		for from < to && s[from] == ' ' {
+			from++
+		}
+		if from < to {
+			out = append(out, s[from:to])
+		}
+		from = to + 1
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' && depth > 0:
+			quoted = !quoted
+		case quoted:
+		case c == '[':
+			depth++
+		case c == ']' && depth > 0:
+			depth--
+		case c == ',' && depth == 0:
+			cut(i)
+		}
+	}
+	cut(len(s))
+	return out
+}
+
+// refresh follows a change of the Controller table.
+func (n *notifier) refresh() {
+	d := n.a.controllers()
+	now := time.Now()
+	for _, c := range d.list {
+		if !c.enabled || c.endpoint == "" {
+			delete(n.periodic, c.row)
+			n.endBoarding(c)
+			continue
+		}
+		n.schedule(c, now)
+		b := n.boarding[c.row]
+		if b == nil {
+			b = &boarding{}
+			n.boarding[c.row] = b
+		}
+		switch {
+		case !c.onboard: // complete
+			n.endBoarding(c)
+		case !b.running && !b.done: // R-NOT.5
+			n.sendOnboard(c, b)
+		case b.done && b.restartAt.IsZero() && c.restart > 0:
+			b.restartAt = now.Add(c.restart)
+		case c.restart == 0:
+			b.restartAt = time.Time{}
+		}
+	}
+	for row := range n.periodic {
+		if d.byRow[row] == nil {
+			delete(n.periodic, row)
+		}
+	}
+	for row := range n.boarding {
+		if d.byRow[row] == nil {
+			delete(n.boarding, row)
+		}
+	}
+}
+
+func (n *notifier) schedule(c *controller, now time.Time) {
+	if c.interval <= 0 {
+		delete(n.periodic, c.row)
+		return
+	}
+	s := n.periodic[c.row]
+	if s != nil && s.interval == c.interval && s.phase.Equal(c.phase) {
+		return
+	}
+	s = &schedule{interval: c.interval, phase: c.phase, next: now.Add(c.interval)}
+	if !c.phase.IsZero() {
+		past := now.Sub(c.phase) % c.interval
+		if past < 0 {
+			past += c.interval
+		}
+		s.next = now.Add(c.interval - past)
+	}
+	n.periodic[c.row] = s
+}
+
+func (n *notifier) endBoarding(c *controller) {
+	b := n.boarding[c.row]
+	if b == nil {
+		return
+	}
+	if b.running {
+		if p := n.a.knownPeer(c.endpoint); p != nil {
+			p.out.forgetOnboard()
+		}
+	}
+	delete(n.boarding, c.row)
+}
+
+// onboardNow begins onboarding of one Controller anew.
+func (n *notifier) onboardNow(row string) {
+	c := n.a.controllers().byRow[row]
+	if c == nil || !c.enabled || c.endpoint == "" {
+		return
+	}
+	b := &boarding{}
+	n.boarding[row] = b
+	n.a.peerOf(c.endpoint).out.forgetOnboard()
+	n.sendOnboard(c, b)
+}
+
+// sendOnboard queues an OnBoardRequest: no subscription, answer wanted, no end but the answer. // R-NOT.6, R-NOT.6a
+func (n *notifier) sendOnboard(c *controller, b *boarding) {
+	ctx, cancel := context.WithTimeout(context.Background(), sendTime)
+	defer cancel()
+	view := n.a.engine.View(n.a.system)
+	value := func(name string) string {
+		m, ok := n.a.schema.Lookup(deviceInfo + name)
+		if !ok {
+			return ""
+		}
+		m.Path = deviceInfo + name
+		v, err := view.Value(ctx, m)
+		if err != nil {
+			return ""
+		}
+		return v
+	}
+	n.seq++
+	id := n.bootID + "-" + strconv.FormatUint(n.seq, 10)
+	payload, err := proto.Marshal(usp.NewRequest(id, &uspmsg.Request{ReqType: &uspmsg.Request_Notify{Notify: &uspmsg.Notify{
+		SendResp: true,
+		Notification: &uspmsg.Notify_OnBoardReq{OnBoardReq: &uspmsg.Notify_OnBoardRequest{
+			Oui: value("ManufacturerOUI"), ProductClass: value("ProductClass"), SerialNumber: value("SerialNumber"),
+			AgentSupportedProtocolVersions: usp.SupportedVersions}},
+	}}}))
+	if err != nil {
+		n.a.opt.Log.Error("usp_encode_failed", "to", c.endpoint, "error", err.Error())
+		return
+	}
+	b.running, b.restartAt = true, time.Time{}
+	n.a.peerOf(c.endpoint).out.put(&note{msgID: id, payload: payload, retry: true, onboard: true})
+}
+
+// onboardAnswered starts the timer for the next OnBoardRequest, if one is wanted. // TP-469 1.102, 1.103
+func (n *notifier) onboardAnswered(eid string) {
+	c := n.a.controllers().byID[eid]
+	if c == nil {
+		return
+	}
+	b := n.boarding[c.row]
+	if b == nil {
+		return
+	}
+	b.running, b.done, b.restartAt = false, true, time.Time{}
+	if c.restart > 0 && c.onboard {
+		b.restartAt = time.Now().Add(c.restart)
+	}
+}
+
+// tick does what is due and returns the time until the next thing is.
+func (n *notifier) tick(ctx context.Context) time.Duration {
+	now := time.Now()
+	wait := time.Hour
+	if nums := n.index.Expired(now); len(nums) > 0 { // TP-469 1.55
+		for _, num := range nums {
+			n.index.Remove(num)
+		}
+		n.a.later(func(ctx context.Context) { n.a.deleteSubs(ctx, nums) })
+	}
+	if d := n.index.NextDeadline(); !d.IsZero() {
+		wait = min(wait, d.Sub(now))
+	}
+	for row, s := range n.periodic {
+		if !now.Before(s.next) {
+			if c := n.a.controllers().byRow[row]; c != nil {
+				n.event(ctx, bridge.Event{Kind: bridge.EventModel, Path: localAgent, Name: "Periodic!", Only: c.endpoint, Time: now})
+			}
+			// Missed ones are not made up for.
+			s.next = s.next.Add((now.Sub(s.next)/s.interval + 1) * s.interval)
+		}
+		wait = min(wait, s.next.Sub(now))
+	}
+	for row, b := range n.boarding {
+		if b.restartAt.IsZero() {
+			continue
+		}
+		if !now.Before(b.restartAt) {
+			if c := n.a.controllers().byRow[row]; c != nil && c.onboard && c.enabled {
+				n.sendOnboard(c, b)
+			}
+			b.restartAt = time.Time{}
+			continue
+		}
+		wait = min(wait, b.restartAt.Sub(now))
+	}
+	return max(wait, 0)
+}
