@@ -69,6 +69,14 @@ func parseProfile(data []byte, source string) (*Profile, error) {
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return nil, p.fail(unknown[0].String(), "unknown key")
 	}
+	// The decoder leaves a map empty, without an error, where the file has something else than a table.
+	for _, key := range meta.Keys() {
+		table := len(key) == 1 && (key[0] == "factory" || key[0] == "max_rows" || key[0] == "providers") ||
+			len(key) == 2 && key[0] == "providers"
+		if table && meta.Type(key...) != "Hash" {
+			return nil, p.fail(key.String(), "must be a table")
+		}
+	}
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
@@ -110,14 +118,20 @@ func (p *Profile) Validate() error {
 	return nil
 }
 
-// CheckAgainst reports the first entry of the profile that names nothing in the schema loaded with it.
+// CheckAgainst reports the first entry of the profile that does not fit the schema loaded with it: a parameter or table
+// that does not exist, a factory value that is not of its parameter's type or facets.
 func (p *Profile) CheckAgainst(s *Schema) error {
 	for _, path := range sortedKeys(p.Factory) {
-		if m, ok := s.Lookup(path); !ok || m.Param == nil {
-			return p.fail("factory."+quoteKey(path), "no such parameter in the supported data model")
+		key := "factory." + quoteKey(path)
+		m, ok := s.Lookup(path)
+		if !ok || m.Param == nil {
+			return p.fail(key, "no such parameter in the supported data model")
 		}
 		if strings.Contains(path, instanceSegment) {
-			return p.fail("factory."+quoteKey(path), "name rows by number, not by {i}")
+			return p.fail(key, "name rows by number, not by {i}")
+		}
+		if _, err := m.Param.Any().Canonical(p.Factory[path]); err != nil {
+			return p.fail(key, err.Error()) // the error never repeats the value
 		}
 	}
 	for _, path := range sortedKeys(p.MaxRows) {

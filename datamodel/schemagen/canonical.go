@@ -11,20 +11,10 @@ import (
 
 const rootPath = "Device."
 
-// canonicalPrefix is the projection of supported paths: what a protocol calls From is To inside.
-var canonicalPrefix = []struct {
-	proto    datamodel.Protocol
-	from, to string
-}{
-	{datamodel.CWMP, "Device.USPAgent.", "Device.LocalAgent."},
-	{datamodel.USP, "Device.CWMPManagementServer.", "Device.ManagementServer."},
-}
-
+// canonicalPath is the projection of a source path; a path that is canonical already stays.
 func canonicalPath(proto datamodel.Protocol, path string) string {
-	for _, c := range canonicalPrefix {
-		if rest, ok := strings.CutPrefix(path, c.from); ok && proto == c.proto {
-			return c.to + rest
-		}
+	if canonical, ok := datamodel.ToCanonical(proto, path); ok {
+		return canonical
 	}
 	return path
 }
@@ -142,6 +132,9 @@ func (c *canonicalizer) refs(r *Row, proto datamodel.Protocol) error {
 			}
 			if !strings.HasSuffix(abs, ".") {
 				abs += "."
+			}
+			if ref.Target == "row" { // rows are named by their table; a few references write {i} behind it
+				abs = strings.TrimSuffix(abs, "{i}.")
 			}
 			// A reference to anything below the root refers to anything.
 			if abs != rootPath {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,16 @@ func ReadTable(r io.Reader, name string) ([]Row, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return rows, nil
+}
+
+// ReadTableFile is ReadTable of a file.
+func ReadTableFile(file string) ([]Row, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return ReadTable(f, file)
 }
 
 func parseRow(line string) (Row, error) {

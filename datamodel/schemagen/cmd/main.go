@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"twinspan/datamodel"
@@ -108,12 +107,7 @@ func readTable(file string) ([]schemagen.Row, error) {
 	if file == "" {
 		return nil, nil
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return schemagen.ReadTable(f, file)
+	return schemagen.ReadTableFile(file)
 }
 
 func readXML(o options) ([]schemagen.Row, error) {
@@ -130,18 +124,14 @@ func readXML(o options) ([]schemagen.Row, error) {
 }
 
 func extend(rows []schemagen.Row, file string, o options) ([]schemagen.Row, error) {
-	if strings.HasSuffix(file, ".xml") {
-		var protos datamodel.Protocol
-		if strings.Contains(o.extensionProto, "c") {
-			protos |= datamodel.CWMP
-		}
-		if strings.Contains(o.extensionProto, "u") {
-			protos |= datamodel.USP
-		}
-		return schemagen.Extend(rows, file, append([]string{filepath.Dir(file)}, o.imports...), protos)
+	var protos datamodel.Protocol
+	if strings.Contains(o.extensionProto, "c") {
+		protos |= datamodel.CWMP
 	}
-	more, err := readTable(file)
-	return append(rows, more...), err
+	if strings.Contains(o.extensionProto, "u") {
+		protos |= datamodel.USP
+	}
+	return schemagen.AddFile(rows, file, o.imports, protos)
 }
 
 func writeTable(file string, rows []schemagen.Row) error {

@@ -174,6 +174,9 @@ func (d *decoder) choose(sel *datamodel.Selector) error {
 	for i := range d.keepObject {
 		rec := d.record(secObjects, i)
 		path := d.checkObject(i, rec)
+		if d.err != nil {
+			return d.err
+		}
 		keep := sel.Keep(path, "") || i == 0
 		keep = d.mark(rec, objParams, secParams, &nextParam, d.keepParam, path, sel) || keep
 		keep = d.mark(rec, objCommands, secCommands, &nextCommand, d.keepCommand, path, sel) || keep
@@ -202,8 +205,8 @@ func (d *decoder) checkObject(i int, rec string) string {
 			return path
 		}
 		above = d.str(u16(d.record(secObjects, parent), objPath))
-	} else if u16(rec, objParent) != 0 {
-		d.fail("the root has a parent")
+	} else if u16(rec, objParent) != 0 || u16(rec, objFlags)&objMulti != 0 {
+		d.fail("the root has a parent or is a table")
 	}
 	end := "."
 	if u16(rec, objFlags)&objMulti != 0 {
