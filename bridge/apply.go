@@ -108,7 +108,7 @@ func storeReason(err error) datamodel.Reason {
 
 // committed waits for the providers and builds the result.
 func (e *Engine) committed(ctx context.Context, r *run, commit store.Commit) (Result, *run, error) {
-	if commit.Changed {
+	if commit.Changed && r.learn {
 		e.classes.learned(r.w)
 	}
 	res := r.result(commit.Rev)
@@ -118,6 +118,10 @@ func (e *Engine) committed(ctx context.Context, r *run, commit store.Commit) (Re
 		return res, r, nil
 	}
 	e.applies.commit(r.job, commit.Rev)
+	if !e.running.Load() {
+		res.Applied = false
+		return res, r, nil
+	}
 	t := time.NewTimer(applyBudget)
 	defer t.Stop()
 	select {
@@ -129,6 +133,8 @@ func (e *Engine) committed(ctx context.Context, r *run, commit store.Commit) (Re
 	case <-t.C:
 		res.Applied = false
 	case <-ctx.Done():
+		res.Applied = false
+	case <-e.done:
 		res.Applied = false
 	}
 	return res, r, nil
@@ -183,6 +189,7 @@ type run struct {
 	refused []refusal
 	blamed  []refusal // found by check; survives the rounds
 	failed  error
+	learn   bool // the writer's class is new and rides in this commit
 }
 
 func (r *run) result(rev uint64) Result {
@@ -337,7 +344,7 @@ func (r *run) own() error {
 			return r.storeError("", err)
 		}
 	}
-	if r.changing() && r.e.classes.unknown(r.w) {
+	if r.learn = r.changing() && r.e.classes.unknown(r.w); r.learn {
 		return r.e.classes.put(r.tx, r.w)
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -310,5 +309,4 @@ func TestFileStoreRestart(t *testing.T) {
 	if datamodel.ReasonOf(errors.Unwrap(err)) != datamodel.Refused || !strings.Contains(err.Error(), "owner cli since revision 3") {
 		t.Fatalf("%v", err)
 	}
-	_ = time.Now
 }

@@ -54,6 +54,8 @@ type Engine struct {
 	events  events
 	holds   holds
 
+	running atomic.Bool // the apply loop is there to wait for
+
 	mu        sync.Mutex
 	providers []*provided
 	started   bool
@@ -170,6 +172,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	e.wg.Add(1)
 	go e.applyLoop(work)
+	e.running.Store(true)
 	return nil
 }
 

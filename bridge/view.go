@@ -230,10 +230,8 @@ func (v *View) valueOf(p *datamodel.Param, f *datamodel.Facts, path string, node
 	case f.Command:
 		return f.Zero()
 	}
-	if strings.HasSuffix(p.Name, "NumberOfEntries") || v.cat.counts[p] != nil {
-		if child := v.cat.counts[p]; child != nil {
-			return v.tree().count(child, path+child.Name+".")
-		}
+	if child := v.cat.counts[p]; child != nil {
+		return v.tree().count(child, path+child.Name+".")
 	}
 	if liveVals != nil {
 		if val, ok := liveVals[p.Name]; ok {

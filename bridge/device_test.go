@@ -1,0 +1,562 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"twinspan/datamodel"
+	"twinspan/store"
+)
+
+// box is a device part with fault switches.
+type box struct {
+	name string
+	mu   sync.Mutex
+
+	serves  []string
+	values  map[string]string // full path -> value
+	reads   int
+	readErr func() error
+
+	lists []string
+	live  map[string][]uint32
+
+	applies   []string
+	veto      func([]datamodel.Write) error
+	applyErr  func([]datamodel.Write) error
+	applied   []string
+	preparing int
+
+	rows    []datamodel.Row
+	syncs   []string
+	changed chan struct{}
+
+	commands []string
+	runFn    func(ctx context.Context, inv datamodel.Invocation) (map[string]string, error)
+}
+
+func (b *box) Name() string     { return b.name }
+func (b *box) Serves() []string { return b.serves }
+func (b *box) Read(_ context.Context, obj datamodel.ObjectRef, params []string, yield func(string, string)) error {
+	b.mu.Lock()
+	b.reads++
+	f := b.readErr
+	b.mu.Unlock()
+	if f != nil {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	for _, p := range params {
+		if v, ok := b.values[obj.Path+p]; ok {
+			yield(p, v)
+		}
+	}
+	return nil
+}
+func (b *box) Lists() []string { return b.lists }
+func (b *box) Instances(_ context.Context, table string) ([]uint32, error) {
+	return b.live[table], nil
+}
+func (b *box) Applies() []string { return b.applies }
+func (b *box) Prepare(_ context.Context, ws []datamodel.Write) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.preparing++
+	if b.veto != nil {
+		return b.veto(ws)
+	}
+	return nil
+}
+func (b *box) Apply(_ context.Context, ws []datamodel.Write) error {
+	b.mu.Lock()
+	f := b.applyErr
+	b.mu.Unlock()
+	if f != nil {
+		if err := f(ws); err != nil {
+			return err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range ws {
+		switch {
+		case w.Added:
+			b.applied = append(b.applied, "+"+w.Path)
+		case w.Deleted:
+			b.applied = append(b.applied, "-"+w.Path)
+		default:
+			b.applied = append(b.applied, w.Path+"="+w.Value)
+		}
+	}
+	return nil
+}
+func (b *box) log() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := strings.Join(b.applied, " ")
+	b.applied = nil
+	return s
+}
+func (b *box) Rows(context.Context) ([]datamodel.Row, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.rows), nil
+}
+func (b *box) Syncs() []string          { return b.syncs }
+func (b *box) Changed() <-chan struct{} { return b.changed }
+func (b *box) Commands() []string       { return b.commands }
+func (b *box) Run(ctx context.Context, inv datamodel.Invocation) (map[string]string, error) {
+	return b.runFn(ctx, inv)
+}
+
+func with(ps ...datamodel.Provider) func(*Options) {
+	return func(o *Options) { o.Providers = append(o.Providers, ps...) }
+}
+
+func TestLiveValues(t *testing.T) {
+	b := &box{name: "sys", serves: []string{"Device.DeviceInfo.UpTime", "Device.DeviceInfo.MemoryStatus.", "Device.WiFi."},
+		values: map[string]string{"Device.DeviceInfo.UpTime": "42", "Device.DeviceInfo.MemoryStatus.Free": "7"}}
+	r := newRig(t, with(b))
+	r.is(mainC, "Device.DeviceInfo.UpTime", "42")
+	r.is(acs, "Device.DeviceInfo.MemoryStatus.Free", "7")
+	r.is(acs, "Device.DeviceInfo.MemoryStatus.Total", "0") // not known to the provider
+	b.reads = 0
+	v := r.View(mainC)
+	ms, _ := v.Resolve("Device.DeviceInfo.MemoryStatus.", datamodel.ResolvePolicy{})
+	n := 0
+	if err := v.Params(context.Background(), ms[0], func(*datamodel.Param, string) bool { n++; return true }); err != nil || n < 2 {
+		t.Fatal(n, err)
+	}
+	if b.reads != 1 {
+		t.Fatalf("%d provider calls for one object", b.reads)
+	}
+	b.readErr = func() error { panic("driver") }
+	r.is(mainC, "Device.DeviceInfo.UpTime", "0")
+	if got := ids(r.rows("Device.DeviceInfo.")); got != "" {
+		t.Fatal(got)
+	}
+	if _, ok := r.store.Head().Leaf("Device.DeviceInfo.UpTime"); ok {
+		t.Fatal("a live value was stored")
+	}
+}
+
+func TestSlowProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		b := &box{name: "slow", serves: []string{"Device.DeviceInfo.UpTime"}, readErr: func() error { <-release; return nil }}
+		r := newRig(t, with(b))
+		begin := time.Now()
+		for range maxStuck {
+			r.is(mainC, "Device.DeviceInfo.UpTime", "0")
+		}
+		if took := time.Since(begin); took != maxStuck*readBudget {
+			t.Fatalf("%d reads took %s", maxStuck, took)
+		}
+		begin = time.Now()
+		r.is(mainC, "Device.DeviceInfo.UpTime", "0")
+		if time.Since(begin) != 0 {
+			t.Fatal("a provider that hangs is still asked")
+		}
+		close(release)
+		synctest.Wait()
+		b.mu.Lock()
+		b.readErr, b.values = nil, map[string]string{"Device.DeviceInfo.UpTime": "9"}
+		b.mu.Unlock()
+		r.is(mainC, "Device.DeviceInfo.UpTime", "9")
+	})
+}
+
+func TestLister(t *testing.T) {
+	const table = "Device.DHCPv4.Server.Pool.1.Client."
+	b := &box{name: "leases", lists: []string{"Device.DHCPv4.Server.Pool.{i}.Client."}, serves: []string{"Device.DHCPv4.Server.Pool.{i}.Client.{i}."},
+		live: map[string][]uint32{table: {3, 8}}, values: map[string]string{table + "8.Chaddr": "00:11:22:33:44:55", table + "8.Active": "1"}}
+	r := newRig(t, with(b))
+	r.do(mainC, whole(add("Device.DHCPv4.Server.Pool.")))
+	r.is(mainC, "Device.DHCPv4.Server.Pool.1.ClientNumberOfEntries", "2")
+	r.is(mainC, table+"8.Chaddr", "00:11:22:33:44:55")
+	r.is(mainC, table+"[Active==true].Chaddr", "00:11:22:33:44:55")
+	r.refuse(mainC, whole(add(table)), datamodel.NotCreatable)
+	r.refuse(mainC, whole(set(table+"8.", "Active", "false")), datamodel.NotWritable)
+	r.refuse(mainC, whole(set(table+"9.", "Active", "false")), datamodel.NoInstance)
+	r.refuse(mainC, whole(del(table+"8.")), datamodel.NotDeletable)
+}
+
+func TestSetBySearchOverLiveValue(t *testing.T) {
+	b := &box{name: "links", serves: []string{"Device.Ethernet.Interface.{i}.Status"},
+		values: map[string]string{"Device.Ethernet.Interface.1.Status": "Up"}}
+	r := newRig(t, with(b))
+	res := r.do(mainC, whole(set(`Device.Ethernet.Interface.[Status=="Up"].`, "Enable", "true")))
+	if !res.Changed || len(res.Outcomes[0].Objects) != 1 {
+		t.Fatalf("%+v", res)
+	}
+	b.values["Device.Ethernet.Interface.1.Status"] = "Down"
+	res = r.do(mainC, whole(set(`Device.Ethernet.Interface.[Status=="Up"].`, "Enable", "false")))
+	if res.Changed {
+		t.Fatalf("%+v", res)
+	}
+}
+
+func TestPrepareAndApply(t *testing.T) {
+	b := &box{name: "net", applies: []string{"Device.IP.", "Device.Ethernet.Interface.{i}.Stats.Reset"}}
+	r := newRig(t, with(b))
+	waitFor(t, func() bool { return b.log() != "" }) // the factory values
+	r.do(mainC, whole(set("Device.IP.Interface.1.", "Enable", "true", "MaxMTUSize", "1400"), set("Device.Time.", "Enable", "true")))
+	if got := b.log(); got != "Device.IP.Interface.1.Enable=true Device.IP.Interface.1.MaxMTUSize=1400" {
+		t.Fatal(got)
+	}
+	r.do(mainC, whole(add("Device.IP.Interface."), del("Device.IP.Interface.2.")))
+	if got := b.log(); got != "+Device.IP.Interface.3. Device.IP.Interface.3.Alias=cpe-3 -Device.IP.Interface.2." {
+		t.Fatal(got)
+	}
+	b.veto = func(ws []datamodel.Write) error {
+		if slices.ContainsFunc(ws, func(w datamodel.Write) bool { return w.Value == "9000" }) {
+			return errors.New("no jumbo frames")
+		}
+		return nil
+	}
+	err := r.refuse(mainC, whole(set("Device.IP.Interface.1.", "MaxMTUSize", "9000")), datamodel.ValueConflict)
+	if !strings.Contains(err.Error(), "no jumbo frames") {
+		t.Fatal(err)
+	}
+	b.veto = func([]datamodel.Write) error { panic("driver") }
+	r.refuse(mainC, whole(set("Device.IP.Interface.1.", "MaxMTUSize", "1300")), datamodel.ValueConflict)
+	b.veto = nil
+	// A CWMP command parameter acts and is not stored.
+	res := r.do(acs, whole(set("Device.Ethernet.Interface.1.Stats.", "Reset", "1")))
+	if got := b.log(); got != "Device.Ethernet.Interface.1.Stats.Reset=true" || res.Changed {
+		t.Fatal(got, res)
+	}
+	r.is(acs, "Device.Ethernet.Interface.1.Stats.Reset", "false")
+}
+
+func waitFor(t testing.TB, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if cond() {
+			return
+		}
+	}
+	t.Fatal("did not happen within 5 s")
+}
+
+func TestApplyFailureIsPutBack(t *testing.T) {
+	b := &box{name: "net", applies: []string{"Device.IP.", "Device.DHCPv4."}}
+	r := newRig(t, with(b))
+	r.do(mainC, whole(add("Device.IP.Interface.1.IPv4Address.", "IPAddress", "192.0.2.1")))
+	r.do(mainC, whole(set("Device.IP.Interface.1.", "Enable", "true"), add("Device.DHCPv4.Server.Pool.", "Interface", "Device.IP.Interface.1")))
+	before := dump(r.store.Head())
+	b.log()
+	b.applyErr = func(ws []datamodel.Write) error {
+		if slices.ContainsFunc(ws, func(w datamodel.Write) bool { return w.Value == "1234" }) {
+			return errors.New("the driver says no")
+		}
+		return nil
+	}
+	_, err := r.Apply(context.Background(), mainC, whole(
+		set("Device.IP.Interface.2.", "MaxMTUSize", "1234", "Enable", "true"),
+		add("Device.IP.Interface.", "Enable", "true"),
+		del("Device.IP.Interface.1.")))
+	if datamodel.ReasonOf(err) != datamodel.Applying || !strings.Contains(err.Error(), "the driver says no") {
+		t.Fatal(err)
+	}
+	if after := dump(r.store.Head()); after != before {
+		t.Fatalf("not put back:\n%s\n%s", before, after)
+	}
+	entries, _ := r.Journal(0, 0)
+	if last := entries[len(entries)-1].Meta; last.Writer != "sys:rollback" || last.Kind != "rollback" {
+		t.Fatalf("%+v", last)
+	}
+	if got := b.log(); !strings.Contains(got, "+Device.IP.Interface.1. ") || !strings.Contains(got, "-Device.IP.Interface.3.") {
+		t.Fatalf("the device was not told: %s", got)
+	}
+}
+
+// dump shows values and rows, not revisions.
+func dump(v *store.Version) string {
+	var b strings.Builder
+	v.Walk("", func(path string, l store.Leaf) bool {
+		fmt.Fprintf(&b, "%s=%s\n", path, l.Value)
+		return true
+	})
+	_, rows := v.Len()
+	fmt.Fprintf(&b, "%d rows", rows)
+	return b.String()
+}
+
+func TestSlowApplyIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &box{name: "net", applies: []string{"Device.Time."}}
+		r := newRig(t, with(b))
+		release := make(chan struct{})
+		b.applyErr = func([]datamodel.Write) error { <-release; return nil }
+		begin := time.Now()
+		res, err := r.Apply(context.Background(), mainC, whole(set("Device.Time.", "Enable", "true")))
+		if err != nil || res.Applied || !res.Changed || time.Since(begin) != applyBudget {
+			t.Fatal(res, err, time.Since(begin))
+		}
+		close(release)
+		synctest.Wait()
+		if got := b.log(); got != "Device.Time.Enable=true" {
+			t.Fatal(got)
+		}
+	})
+}
+
+func TestRedriveAtStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	p := testProfile()
+	schema := loadSchema(t, p)
+	for round, want := range []string{"", "Device.Time.Enable=true"} {
+		s, err := store.Open(path, store.Options{NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &box{name: "net", applies: []string{"Device.Time."}}
+		e, err := New(Options{Schema: schema, Profile: p, Store: s, Providers: []datamodel.Provider{b}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 { // not started: committed, never applied
+			res, err := e.Apply(t.Context(), mainC, whole(set("Device.Time.", "Enable", "true")))
+			if err != nil || res.Applied {
+				t.Fatal(res, err)
+			}
+		} else {
+			if err := e.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, func() bool { rev, _ := s.Cursor(appliedCursor); return rev == s.Head().Rev() })
+		}
+		if got := b.log(); got != want {
+			t.Fatalf("round %d applied %q", round, got)
+		}
+		e.Close()
+		s.Close()
+	}
+}
+
+func TestSyncer(t *testing.T) {
+	port := func(name string) datamodel.Row {
+		return datamodel.Row{Table: "Device.Ethernet.Interface.", Key: "Name", Values: map[string]string{"Name": name, "Upstream": "true"}}
+	}
+	ip := datamodel.Row{Table: "Device.IP.Interface.", Key: "Name", Values: map[string]string{"Name": "eth0", "Enable": "true"},
+		Sub: []datamodel.Row{{Table: "IPv4Address.", Key: "IPAddress", Values: map[string]string{"IPAddress": "192.0.2.7"}}}}
+	b := &box{name: "linux", rows: []datamodel.Row{port("eth0"), port("eth1"), ip},
+		syncs: []string{"Device.Ethernet.Interface.", "Device.IP.Interface."}, changed: make(chan struct{}, 1)}
+	r := newRig(t, with(b))
+	if got := ids(r.rows("Device.Ethernet.Interface.")); got != "1 2" { // row 1 is from the factory, found by its key
+		t.Fatal(got)
+	}
+	r.is(acs, "Device.Ethernet.Interface.2.Alias", "cpe-2")
+	r.is(acs, "Device.IP.Interface.3.IPv4Address.1.IPAddress", "192.0.2.7")
+	if m := r.entry(r.store.Head().Rev()).Meta; m.Writer != "sys:linux" || m.Kind != "sync" {
+		t.Fatalf("%+v", m)
+	}
+	r.do(mainC, whole(set("Device.IP.Interface.1.", "LowerLayers", "Device.Ethernet.Interface.2")))
+	r.do(mainC, whole(add("Device.IP.Interface.3.IPv4Address.", "IPAddress", "198.51.100.1")))
+	rev := r.store.Head().Rev()
+	b.mu.Lock()
+	ip.Sub = nil
+	b.rows = []datamodel.Row{port("eth2"), ip}
+	b.mu.Unlock()
+	b.changed <- struct{}{}
+	waitFor(t, func() bool { return r.store.Head().Rev() > rev })
+	if got := ids(r.rows("Device.Ethernet.Interface.")); got != "1 3" { // eth0 is the factory's and stays
+		t.Fatal(got)
+	}
+	r.is(mainC, "Device.IP.Interface.1.LowerLayers", "")
+	if got := ids(r.rows("Device.IP.Interface.3.IPv4Address.")); got != "2" { // the manager's own address stays
+		t.Fatal(got)
+	}
+	b.changed <- struct{}{}
+	time.Sleep(resyncDelay + 50*time.Millisecond)
+	if now := r.store.Head().Rev(); now != rev+1 {
+		t.Fatalf("a hint without a change made a commit: %d", now)
+	}
+}
+
+func (r *rig) entry(rev uint64) *store.Entry {
+	r.t.Helper()
+	es, err := r.Journal(rev-1, 1)
+	if err != nil || len(es) != 1 {
+		r.t.Fatal(es, err)
+	}
+	return es[0]
+}
+
+func TestFactoryReset(t *testing.T) {
+	b := &box{name: "linux", syncs: []string{"Device.Ethernet.Interface."}, rows: []datamodel.Row{
+		{Table: "Device.Ethernet.Interface.", Key: "Name", Values: map[string]string{"Name": "eth9"}}}}
+	r := newRig(t, with(b))
+	before := dump(r.store.Head())
+	n := int8(2)
+	c := whole(set("Device.Time.", "Enable", "true"), add("Device.IP.Interface."), set("Device.DeviceInfo.", "ProvisioningCode", "x"),
+		set("Device.Ethernet.Interface.2.", "Enable", "true"), Op{Kind: OpAttr, Path: "Device.Time.", Attr: &AttrChange{Notification: &n}})
+	c.Records = []Record{{"cwmp/events", "1", []byte("e")}, {"usp/boot", "1", []byte("b")}}
+	r.do(acs, c)
+	r.do(mainC, whole(del("Device.IP.Interface.1.")))
+	rev := r.store.Head().Rev()
+	if err := r.FactoryReset(context.Background(), sys("reset"), "usp/boot"); err != nil {
+		t.Fatal(err)
+	}
+	if after := dump(r.store.Head()); after != before {
+		t.Fatalf("\n%s\n%s", before, after)
+	}
+	if now := r.store.Head().Rev(); now != rev+1 {
+		t.Fatalf("%d commits", now-rev)
+	}
+	if _, ok := r.store.Head().Record("cwmp/events", "1"); ok {
+		t.Fatal("a record survived")
+	}
+	if _, ok := r.store.Head().Record("usp/boot", "1"); !ok {
+		t.Fatal("a kept record is gone")
+	}
+	r.store.Head().Attrs(func(path string, _ store.Attr) bool { t.Errorf("attribute of %s survived", path); return true })
+}
+
+func TestCommands(t *testing.T) {
+	const ping = "Device.IP.Diagnostics.IPPing()"
+	started, release := make(chan struct{}, 1), make(chan struct{})
+	var got datamodel.Invocation
+	b := &box{name: "diag", commands: []string{ping, "Device.Reboot()"}}
+	b.runFn = func(ctx context.Context, inv datamodel.Invocation) (map[string]string, error) {
+		got = inv
+		switch inv.Args["Host"] {
+		case "panic":
+			panic("driver")
+		case "fail":
+			return nil, errors.New("no route")
+		}
+		started <- struct{}{}
+		select {
+		case <-release:
+			return map[string]string{"Status": "Complete"}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	r := newRig(t, with(b))
+	ctx := context.Background()
+	args := func(kv ...string) map[string]string {
+		m := map[string]string{"DataBlockSize": "64", "NumberOfRepetitions": "3", "ProtocolVersion": "Any", "Timeout": "1000",
+			"NumberOfTries": "1", "MaxHopCount": "3"}
+		for i := 0; i < len(kv); i += 2 {
+			m[kv[i]] = kv[i+1]
+		}
+		return m
+	}
+	if _, err := r.Command(mainC, ping, args()); datamodel.ReasonOf(err) != datamodel.InvalidArgs { // R-OPR.5
+		t.Fatal(err)
+	}
+	if _, err := r.Command(mainC, ping, args("Host", "h", "Timeout", "soon")); datamodel.ReasonOf(err) != datamodel.InvalidArgs {
+		t.Fatal(err)
+	}
+	if _, err := r.Command(mainC, "Device.IP.Diagnostics.TraceRoute()", args("Host", "h")); datamodel.ReasonOf(err) != datamodel.NotImplemented {
+		t.Fatal(err)
+	}
+	if _, err := r.Command(mainC, "Device.IP.Interface.9.Stats.Reset()", nil); datamodel.ReasonOf(err) != datamodel.NoInstance {
+		t.Fatal(err)
+	}
+	if _, err := r.Command(mainC, "Device.Nope()", nil); datamodel.ReasonOf(err) != datamodel.NotSupported {
+		t.Fatal(err)
+	}
+	op, err := r.Command(mainC, ping, args("Host", "h", "Unknown", "x", "NumberOfRepetitions", "04")) // R-OPR.6
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Command(appC, ping, args("Host", "h")); datamodel.ReasonOf(err) != datamodel.Resources || !strings.Contains(err.Error(), mainC.Name) { // R-OPR.3
+		t.Fatal(err)
+	}
+	done := make(chan map[string]string)
+	go func() {
+		out, _ := op.Run(ctx)
+		done <- out
+	}()
+	<-started
+	if _, ok := got.Args["Unknown"]; ok || got.Args["NumberOfRepetitions"] != "4" || got.Command != ping || got.Object.Path != "Device.IP.Diagnostics." {
+		t.Fatalf("%+v", got)
+	}
+	release <- struct{}{}
+	if out := <-done; out["Status"] != "Complete" {
+		t.Fatal(out)
+	}
+	if _, err := op.Run(ctx); err == nil {
+		t.Fatal("ran twice")
+	}
+	for host, want := range map[string]datamodel.Reason{"panic": datamodel.CommandFailed, "fail": datamodel.CommandFailed} {
+		op, err := r.Command(mainC, ping, args("Host", host))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := op.Run(ctx); datamodel.ReasonOf(err) != want {
+			t.Fatal(err)
+		}
+	}
+	op, err = r.Command(mainC, ping, args("Host", "h"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cctx, cancel := context.WithCancel(ctx)
+	go func() { <-started; cancel() }()
+	if _, err := op.Run(cctx); datamodel.ReasonOf(err) != datamodel.CommandCanceled {
+		t.Fatal(err)
+	}
+	op, err = r.Command(mainC, "Device.Reboot()", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Hold("boot", "cwmp"); err == nil {
+		t.Fatal("resource has two holders")
+	}
+	op.Cancel()
+	free, err := r.Hold("boot", "cwmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free()
+	free()
+}
+
+func TestProviderClash(t *testing.T) {
+	p := testProfile()
+	s := store.OpenMemory(store.Options{})
+	defer s.Close()
+	a, b := &box{name: "a", serves: []string{"Device.Time."}}, &box{name: "b", serves: []string{"Device.Time."}}
+	if _, err := New(Options{Schema: loadSchema(t, p), Profile: p, Store: s, Providers: []datamodel.Provider{a, b}}); err == nil || !strings.Contains(err.Error(), "a and b") {
+		t.Fatal(err)
+	}
+	r := newRig(t)
+	if err := r.AddProvider(a); err == nil {
+		t.Fatal("a provider was added after Start")
+	}
+}
+
+func TestBadFactory(t *testing.T) {
+	p := testProfile()
+	schema := loadSchema(t, p)
+	p.Factory["Device.Time.Enable"] = "perhaps"
+	p.Factory["Device.Nope"] = "1"
+	s := store.OpenMemory(store.Options{})
+	defer s.Close()
+	e, err := New(Options{Schema: schema, Profile: p, Store: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	err = e.Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "Device.Time.Enable") || !strings.Contains(err.Error(), "Device.Nope") {
+		t.Fatal(err)
+	}
+	if s.Head().Rev() != 0 {
+		t.Fatal("half a factory was committed")
+	}
+}
