@@ -38,7 +38,8 @@ type Provider struct {
 	mu    sync.Mutex
 	cpu   cpuMeter
 	hosts hostTable
-	rowOf map[string]uint32 // "Device.Ethernet.Interface.eth0" -> instance number, verified at every use
+	links map[string]linkState // by interface name
+	rowOf map[string]uint32    // "Device.Ethernet.Interface.eth0" -> instance number, verified at every use
 }
 
 // New reads what does not change and opens the socket for change hints. It fails only for options that make no sense
@@ -60,7 +61,7 @@ func New(o Options) (*Provider, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Provider{o: o, log: o.Log, rowOf: map[string]uint32{}}
+	p := &Provider{o: o, log: o.Log, rowOf: map[string]uint32{}, links: map[string]linkState{}}
 	if _, err := os.Stat(p.path("proc")); err != nil {
 		return nil, fmt.Errorf("linux: %w", err)
 	}
@@ -110,6 +111,7 @@ func (p *Provider) Serves() []string {
 		ethTable + "{i}.Stats.",
 		"Device.IP.IPv4Capable",
 		"Device.IP.IPv6Capable",
+		"Device.IP.IPv4Enable", "Device.IP.IPv4Status", "Device.IP.IPv6Enable", "Device.IP.IPv6Status",
 		ipTable + "{i}.",
 		ipTable + "{i}.Stats.",
 		ipTable + "{i}.IPv4Address.{i}.Status",
@@ -206,7 +208,9 @@ func (p *Provider) Changed() <-chan struct{} {
 func (p *Provider) Applies() []string {
 	return []string{
 		ethTable + "{i}.Enable",
-		ipTable + "{i}.Enable", ipTable + "{i}.MaxMTUSize", ipTable + "{i}.Loopback",
+		"Device.IP.IPv4Enable", "Device.IP.IPv6Enable",
+		ipTable + "{i}.Enable", ipTable + "{i}.IPv4Enable", ipTable + "{i}.IPv6Enable",
+		ipTable + "{i}.MaxMTUSize", ipTable + "{i}.Loopback",
 		ipTable + "{i}.IPv4Address.{i}.", ipTable + "{i}.IPv6Address.{i}.",
 	}
 }
@@ -231,6 +235,10 @@ func (p *Provider) Prepare(_ context.Context, writes []datamodel.Write) error {
 
 // isNow reports whether an interface parameter has the value already. The interface is known once it was read.
 func (p *Provider) isNow(object, name, value string) bool {
+	if object == "Device.IP." {
+		now, ok := p.ipCapable(name)
+		return ok && now == value
+	}
 	table := ethTable
 	if strings.HasPrefix(object, ipTable) {
 		table = ipTable

@@ -157,6 +157,8 @@ func TestValues(t *testing.T) {
 		"Ethernet.Interface.11.Stats.ErrorsReceived":         "500", // wrapped at 32 bits
 		"Ethernet.Interface.11.Stats.Collisions":             "12884902888",
 		"Ethernet.Interface.11.Stats.UnicastPacketsReceived": "-",
+		"Ethernet.Interface.11.LastChange":                   "93784", // one change of the carrier since the start
+		"Ethernet.Interface.12.LastChange":                   "0",
 		"Ethernet.Interface.12.Enable":                       "false",
 		"Ethernet.Interface.12.Status":                       "Down",
 		"Ethernet.Interface.12.CurrentBitRate":               "0",
@@ -169,6 +171,10 @@ func TestValues(t *testing.T) {
 		"IP.Interface.11.MaxMTUSize":                    "1500",
 		"IP.Interface.11.LowerLayers":                   "Device.Ethernet.Interface.11",
 		"IP.Interface.11.Stats.BytesSent":               "12884902088",
+		"IP.Interface.11.IPv4Enable":                    "true",
+		"IP.Interface.11.IPv6Enable":                    "true",
+		"IP.Interface.13.IPv6Enable":                    "false",
+		"IP.IPv6Status":                                 "Enabled",
 		"IP.Interface.12.Type":                          "Loopback",
 		"IP.Interface.12.Status":                        "Up",
 		"IP.Interface.12.MaxMTUSize":                    "65535",
@@ -337,6 +343,9 @@ func TestPrepare(t *testing.T) {
 		{datamodel.Write{Path: "Device.IP.Interface.11.Enable", Value: "false"}, false},
 		{datamodel.Write{Path: "Device.IP.Interface.11.MaxMTUSize", Value: "1500"}, true},
 		{datamodel.Write{Path: "Device.IP.Interface.11.MaxMTUSize", Value: "1400"}, false},
+		{datamodel.Write{Path: "Device.IP.Interface.11.IPv6Enable", Value: "false"}, false},
+		{datamodel.Write{Path: "Device.IP.IPv4Enable", Value: "true"}, true},
+		{datamodel.Write{Path: "Device.IP.IPv4Enable", Value: "false"}, false},
 		{datamodel.Write{Path: "Device.Ethernet.Interface.11.Enable", Value: "true"}, true},
 		{datamodel.Write{Path: "Device.Ethernet.Interface.11.Enable", Value: "false"}, false},
 		{datamodel.Write{Path: "Device.Ethernet.Interface.99.Enable", Value: "true"}, false},
@@ -349,6 +358,30 @@ func TestPrepare(t *testing.T) {
 		if (err == nil) != tt.ok || err != nil && datamodel.ReasonOf(err) != datamodel.NotImplemented {
 			t.Errorf("%+v: %v", tt.w, err)
 		}
+	}
+}
+
+func TestLastChange(t *testing.T) {
+	root, now := copyHost(t), fixtureTime
+	p := fixture(t, root, func(o *Options) { o.Now = func() time.Time { return now } })
+	operstate := func(s string) {
+		if err := os.WriteFile(filepath.Join(root, "sys/class/net/eth0/operstate"), []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func() string { return read(t, p, "Device.IP.Interface.11.LastChange") }
+	get()
+	operstate("down")
+	if _, err := p.Rows(t.Context()); err != nil { // what a hint leads to
+		t.Fatal(err)
+	}
+	now = now.Add(90 * time.Second)
+	if got := get(); got != "90" {
+		t.Errorf("down for %s s", got)
+	}
+	operstate("up")
+	if got := get(); got != "0" {
+		t.Errorf("up for %s s", got)
 	}
 }
 
@@ -372,18 +405,6 @@ func TestTimeStatus(t *testing.T) {
 	defer delete(stored, "Device.Time.Enable")
 	if got := read(t, p, "Device.Time.Status"); got != "Disabled" {
 		t.Error(got)
-	}
-}
-
-func TestWatcherCloses(t *testing.T) {
-	w, err := startWatcher()
-	if err != nil {
-		t.Skip("no rtnetlink socket here: ", err)
-	}
-	for range 2 { // idempotent
-		if err := w.Close(); err != nil {
-			t.Error(err)
-		}
 	}
 }
 

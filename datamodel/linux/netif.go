@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"twinspan/datamodel"
 )
@@ -85,6 +86,7 @@ func (n netif) has(file string) bool     { return n.p.exists(n.dir + "/" + file)
 func (n netif) flags() uint64            { v, _ := n.p.number(n.dir + "/flags"); return v }
 func (n netif) hardware() uint64         { v, _ := n.p.number(n.dir + "/type"); return v }
 func (n netif) isLoopback() bool         { return n.flags()&flagLoopback != 0 }
+func (n netif) isUp() bool               { return n.flags()&flagUp != 0 }
 func (n netif) count(file string) uint64 { v, _ := n.p.number(n.dir + "/statistics/" + file); return v }
 
 // isEthernet: a port with hardware behind it, or one that a container or virtual machine calls like one. Bridges,
@@ -170,13 +172,27 @@ func (p *Provider) Rows(ctx context.Context) ([]datamodel.Row, error) {
 			return nil, err
 		}
 		if n.isEthernet() {
-			eths = append(eths, datamodel.Row{Table: ethTable, Key: "Name", Values: map[string]string{"Name": n.name}})
+			eths = append(eths, datamodel.Row{Table: ethTable, Key: "Name", Values: map[string]string{
+				"Name": n.name, "Enable": boolText(n.isUp()),
+			}})
 		}
 		if n.isIP() {
-			ips = append(ips, datamodel.Row{Table: ipTable, Key: "Name", Values: map[string]string{"Name": n.name}, Sub: n.addressRows()})
+			ips = append(ips, n.ipRow())
 		}
+		p.lastChange(n) // the hint that brought us here may be a change of status
 	}
 	return append(eths, ips...), nil
+}
+
+// ipRow has the present values of what a manager could write, so that what is stored does not contradict what is read.
+func (n netif) ipRow() datamodel.Row {
+	values := map[string]string{"Name": n.name}
+	for _, name := range []string{"Enable", "IPv4Enable", "IPv6Enable", "Loopback", "MaxMTUSize"} {
+		if v, ok := n.ipValue(name); ok {
+			values[name] = v
+		}
+	}
+	return datamodel.Row{Table: ipTable, Key: "Name", Values: values, Sub: n.addressRows()}
 }
 
 func (n netif) addressRows() []datamodel.Row {
@@ -272,7 +288,7 @@ func (n netif) status() string {
 	case "lowerlayerdown":
 		return "LowerLayerDown"
 	}
-	if n.isLoopback() && n.flags()&flagUp != 0 { // the kernel never says more of it than unknown
+	if n.isLoopback() && n.isUp() { // the kernel never says more of it than unknown
 		return "Up"
 	}
 	return "Unknown"
@@ -292,9 +308,11 @@ func (p *Provider) ethernet(obj datamodel.ObjectRef) reader {
 	return func(name string) (string, bool) {
 		switch name {
 		case "Enable":
-			return boolText(n.flags()&flagUp != 0), true
+			return boolText(n.isUp()), true
 		case "Status":
 			return n.status(), true
+		case "LastChange":
+			return p.lastChange(n), true
 		case "Upstream":
 			return boolText(p.isUpstream(n.name)), true
 		case "MACAddress":
@@ -360,12 +378,25 @@ func (n netif) statistics(name string) (string, bool) {
 
 func (p *Provider) ipCapable(name string) (string, bool) {
 	switch name {
-	case "IPv4Capable":
-		return boolText(p.exists("proc/net/route")), true
+	case "IPv4Capable", "IPv4Enable": // what the kernel has it cannot switch off
+		return boolText(p.ipv4On()), true
 	case "IPv6Capable":
 		return boolText(p.exists("proc/net/if_inet6")), true
+	case "IPv6Enable":
+		return boolText(p.ipv6On()), true
+	case "IPv4Status":
+		return enabled(p.ipv4On()), true
+	case "IPv6Status":
+		return enabled(p.ipv6On()), true
 	}
 	return "", false
+}
+
+func (p *Provider) ipv4On() bool { return p.exists("proc/net/route") }
+
+func (p *Provider) ipv6On() bool {
+	off, ok := p.number("proc/sys/net/ipv6/conf/all/disable_ipv6")
+	return ok && off == 0
 }
 
 func (p *Provider) ip(obj datamodel.ObjectRef) reader {
@@ -383,28 +414,70 @@ func (p *Provider) ip(obj datamodel.ObjectRef) reader {
 		return nil
 	}
 	return func(name string) (string, bool) {
-		switch name {
-		case "Enable":
-			return boolText(n.flags()&flagUp != 0), true
-		case "Status":
-			return n.status(), true
-		case "Type":
-			return n.ipType(), true
-		case "Loopback":
-			return boolText(n.isLoopback()), true
-		case "MaxMTUSize":
-			mtu, ok := n.p.number(n.dir + "/mtu")
-			return strconv.FormatUint(min(max(mtu, 64), 65535), 10), ok // loopback has 65536, the model's range ends before
-		case "LowerLayers":
-			if !n.isEthernet() || obj.Stored(obj.Path+"LowerLayers") != "" {
+		if name == "LowerLayers" {
+			if !n.isEthernet() || obj.Stored(obj.Path+name) != "" {
 				return "", false
 			}
 			row := p.rowNamed(obj.Stored, ethTable, n.name)
 			return row, row != ""
 		}
-		return "", false
+		return n.ipValue(name)
 	}
 }
+
+func (n netif) ipValue(name string) (string, bool) {
+	switch name {
+	case "Enable":
+		return boolText(n.isUp()), true
+	case "IPv4Enable": // the kernel has no switch for one interface
+		return "true", true
+	case "IPv6Enable":
+		off, ok := n.p.number("proc/sys/net/ipv6/conf/" + n.name + "/disable_ipv6")
+		return boolText(off == 0), ok
+	case "Status":
+		return n.status(), true
+	case "LastChange":
+		return n.p.lastChange(n), true
+	case "Type":
+		return n.ipType(), true
+	case "Loopback":
+		return boolText(n.isLoopback()), true
+	case "MaxMTUSize":
+		mtu, ok := n.p.number(n.dir + "/mtu")
+		return strconv.FormatUint(min(max(mtu, 64), 65535), 10), ok // loopback has 65536, the model's range ends before
+	}
+	return "", false
+}
+
+// linkState is the status of an interface and since when it has it.
+type linkState struct {
+	status string
+	since  time.Time
+}
+
+// lastChange is the number of seconds since the status changed, as far as the provider saw it: at every read and at
+// every hint. An interface whose carrier came up at most once since the machine started counts from that start, another
+// one from when it was first seen.
+func (p *Provider) lastChange(n netif) string {
+	now, status := p.o.Now(), n.status()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, ok := p.links[n.name]
+	if !ok || l.status != status {
+		l = linkState{status, now}
+		if changes, known := p.number(n.dir + "/carrier_changes"); !ok && known && changes <= 2 {
+			up, _ := strconv.ParseFloat(strings.SplitN(p.text("proc/uptime"), " ", 2)[0], 64)
+			l.since = now.Add(-time.Duration(min(max(up, 0), maxUptime) * float64(time.Second)))
+		}
+		if ok || len(p.links) < maxInterfaces {
+			p.links[n.name] = l
+		}
+	}
+	return strconv.FormatInt(int64(max(0, now.Sub(l.since))/time.Second), 10)
+}
+
+// maxUptime keeps a time.Duration from overflowing, in seconds.
+const maxUptime = 100 * 365 * 24 * 3600
 
 func (n netif) ipType() string {
 	if n.isLoopback() {
@@ -428,8 +501,10 @@ func (n netif) ipv4Status(obj datamodel.ObjectRef) reader {
 	}
 }
 
-func addressStatus(present bool, n netif) string {
-	if present && n.flags()&flagUp != 0 {
+func addressStatus(present bool, n netif) string { return enabled(present && n.isUp()) }
+
+func enabled(b bool) string {
+	if b {
 		return "Enabled"
 	}
 	return "Disabled"
