@@ -41,7 +41,8 @@ func Check(path string) ([]Problem, error) {
 		return nil, err
 	}
 	c := &checker{}
-	if err := verifyPages(f, c.add); err != nil && !errors.Is(err, errEnough) {
+	sum, err := verifyPages(f, c.add)
+	if err != nil && !errors.Is(err, errEnough) {
 		c.addf("", "%w", err)
 	}
 	if len(c.found) > 0 { // bbolt must not see it
@@ -54,14 +55,14 @@ func Check(path string) ([]Problem, error) {
 		c.addf("", "%w", err)
 		return c.found, nil
 	}
-	if err := c.database(db); err != nil && !errors.Is(err, errEnough) {
+	if err := c.database(db, sum); err != nil && !errors.Is(err, errEnough) {
 		c.addf("", "%w", err)
 	}
 	return c.found, db.Close()
 }
 
 // database checks what is in an open database.
-func (c *checker) database(db *bbolt.DB) (err error) {
+func (c *checker) database(db *bbolt.DB, sum uint64) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -80,6 +81,9 @@ func (c *checker) database(db *bbolt.DB) (err error) {
 	l := newLoader(c.add)
 	if err := l.read(db); err != nil {
 		return err
+	}
+	if sum != l.mark.sum {
+		_ = c.add("", errSum)
 	}
 	return db.View(func(tx *bbolt.Tx) error { return c.journal(tx.Bucket(bucketJrn), l) })
 }

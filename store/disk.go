@@ -57,11 +57,12 @@ type mark struct {
 	rev    uint64 // newest commit
 	first  uint64 // oldest entry of the journal, rev+1 if there is none
 	bytes  uint64 // of all journal records
+	sum    uint64 // exclusive or of the checksums of all records outside of sys: none is missing, none is old
 }
 
 func (m mark) encode() []byte {
 	var b []byte
-	for _, v := range [...]uint64{m.format, m.seq, m.rev, m.first, m.bytes} {
+	for _, v := range [...]uint64{m.format, m.seq, m.rev, m.first, m.bytes, m.sum} {
 		b = binary.AppendUvarint(b, v)
 	}
 	return b
@@ -72,7 +73,7 @@ func decodeMark(b []byte) (m mark, err error) {
 	if m.format = r.uvarint(); r.err == nil && m.format > formatVersion {
 		return m, fmt.Errorf("%w: format %d, known is %d", ErrFormat, m.format, formatVersion)
 	}
-	m.seq, m.rev, m.first, m.bytes = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
+	m.seq, m.rev, m.first, m.bytes, m.sum = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
 	if err := r.end(); err != nil {
 		return m, err
 	}
@@ -123,14 +124,17 @@ func newSalt() *[16]byte {
 type writeTx struct {
 	tx    *bbolt.Tx
 	undo  []undo
+	sum   uint64   // change of mark.sum
 	names []string // writers that got their id here
 }
 
 // put takes over body, which bbolt keeps until the commit.
 func (w *writeTx) put(bucket, key, body []byte) error {
 	b := w.tx.Bucket(bucket)
-	w.undo = append(w.undo, undo{bucket, key, bytes.Clone(b.Get(key))})
-	return b.Put(key, seal(key, body))
+	old, val := b.Get(key), seal(key, body)
+	w.undo = append(w.undo, undo{bucket, key, bytes.Clone(old)})
+	w.sum ^= sumOf(old) ^ sumOf(val)
+	return b.Put(key, val)
 }
 
 func (w *writeTx) del(bucket, key []byte) error {
@@ -140,6 +144,7 @@ func (w *writeTx) del(bucket, key []byte) error {
 		return nil
 	}
 	w.undo = append(w.undo, undo{bucket, key, bytes.Clone(old)})
+	w.sum ^= sumOf(old)
 	return b.Delete(key)
 }
 
@@ -172,7 +177,7 @@ func (d *disk) commit(b *batch) (written int, sizes []int, err error) {
 		}
 	}()
 	if err := failpoint(d.opt, failBegin); err != nil {
-		return 0, nil, err
+		return 0, nil, full(err)
 	}
 	if d.suspect {
 		if err := d.rewriteMeta(); err != nil {
@@ -274,6 +279,7 @@ func (d *disk) fill(w *writeTx, b *batch) (m mark, sizes []int, err error) {
 			return m, nil, err
 		}
 	}
+	m.sum ^= w.sum
 	return m, sizes, w.put(bucketSys, keyState, m.encode())
 }
 

@@ -158,13 +158,14 @@ func create(path string, o Options) (*disk, *[16]byte, error) {
 // load opens an existing database and reads it whole.
 func load(path string, o Options) (d *disk, l *loader, err error) {
 	d = &disk{opt: o}
+	var sum uint64
 	d.db, err = bbolt.Open(path, fileMode, boltOptions(o, func(string, int, os.FileMode) (*os.File, error) {
 		f, err := lock(path, os.O_RDWR, syscall.LOCK_EX, o.LockTimeout)
 		if err != nil {
 			return nil, err
 		}
 		// bbolt believes what it maps: every page is verified before it sees the file.
-		if err := verifyPages(f, firstProblem); err != nil {
+		if sum, err = verifyPages(f, firstProblem); err != nil {
 			return nil, errors.Join(setAside(path, err), f.Close())
 		}
 		if st, err := f.Stat(); err == nil && st.Mode().Perm()&0o077 != 0 {
@@ -179,7 +180,11 @@ func load(path string, o Options) (d *disk, l *loader, err error) {
 		return nil, nil, err
 	}
 	l = newLoader(firstProblem)
-	if err := l.read(d.db); err != nil {
+	err = l.read(d.db)
+	if err == nil && l.mark.sum != sum {
+		err = errSum
+	}
+	if err != nil {
 		if !errors.Is(err, ErrFormat) {
 			err = setAside(path, err)
 		}
@@ -188,6 +193,8 @@ func load(path string, o Options) (d *disk, l *loader, err error) {
 	d.mark, d.writers = l.mark, l.writerIDs()
 	return d, l, nil
 }
+
+var errSum = fmt.Errorf("%w: records are missing or old: the checksum of all records differs", errDecode)
 
 // firstProblem ends reading at the first problem.
 func firstProblem(where string, err error) error { return fmt.Errorf("%s: %w", where, err) }

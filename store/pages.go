@@ -34,35 +34,39 @@ type pageVerifier struct {
 	high    uint64 // pages in use
 	seen    []uint64
 	problem func(where string, err error) error
+	sys     bool   // in the bucket of that name
+	sum     uint64 // as mark.sum
 }
 
 type metaPage struct{ root, high, txid uint64 }
 
 // verifyPages reads all reachable pages. It calls problem for every finding and ends with the first error that problem
-// returns; a finding that leaves nothing to go on with is returned even if problem returns nil.
-func verifyPages(f *os.File, problem func(where string, err error) error) error {
+// returns; a finding that leaves nothing to go on with is returned even if problem returns nil. The sum is what
+// mark.sum must be.
+func verifyPages(f *os.File, problem func(where string, err error) error) (sum uint64, err error) {
 	st, err := f.Stat()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	head := make([]byte, 2*pageSize)
 	if _, err := f.ReadAt(head, 0); err != nil {
-		return fmt.Errorf("meta pages: not a database: %w", err)
+		return 0, fmt.Errorf("meta pages: not a database: %w", err)
 	}
 	m, err := readMeta(head[:pageSize])
 	m2, err2 := readMeta(head[pageSize:])
 	if err != nil && err2 != nil { // one of them may be half written
-		return fmt.Errorf("meta pages: %w; %w", err, err2)
+		return 0, fmt.Errorf("meta pages: %w; %w", err, err2)
 	}
 	if err != nil || err2 == nil && m2.txid > m.txid {
 		m = m2
 	}
 	if m.high < 2 || m.high > uint64(st.Size())/pageSize {
-		return fmt.Errorf("meta page: %d pages are in use, the file has %d bytes", m.high, st.Size())
+		return 0, fmt.Errorf("meta page: %d pages are in use, the file has %d bytes", m.high, st.Size())
 	}
 	v := &pageVerifier{f: f, high: m.high, seen: make([]uint64, m.high/64+1), problem: problem}
 	v.seen[0] = 3 // the meta pages
-	return v.page(m.root, nil, nil, 0)
+	err = v.page(m.root, nil, nil, 0)
+	return v.sum, err
 }
 
 func readMeta(page []byte) (m metaPage, err error) {
@@ -153,9 +157,15 @@ func (v *pageVerifier) elements(buf []byte, inline bool, lo, hi []byte) error {
 		case f == elemBucket && len(val) < 16:
 			return fmt.Errorf("element %d: bucket header of %d bytes", i, len(val))
 		case f == elemBucket && order.Uint64(val) == 0:
+			v.sys = string(key) == string(bucketSys)
 			if err := v.elements(val[16:], true, nil, nil); err != nil {
 				return fmt.Errorf("element %d: inline bucket %.40q: %w", i, key, err)
 			}
+		case f == 0 && !v.sys:
+			if _, err := unseal(key, val); err != nil {
+				return fmt.Errorf("element %d, key %.80q: %w", i, key, err)
+			}
+			v.sum ^= sumOf(val)
 		case f > elemBucket:
 			return fmt.Errorf("element %d: flags %#x", i, f)
 		}
@@ -198,6 +208,7 @@ func (v *pageVerifier) below(buf []byte, hi []byte, depth int) error {
 			}
 			err = v.page(order.Uint64(e[8:]), key, next, depth)
 		case order.Uint32(e) == elemBucket && order.Uint64(val) != 0:
+			v.sys = string(key) == string(bucketSys)
 			err = v.page(order.Uint64(val), nil, nil, depth)
 		}
 		if err != nil {
