@@ -2,7 +2,6 @@ package agent
 
 import (
 	"testing"
-	"twinspan/datamodel"
 
 	"twinspan/usp"
 	"twinspan/usp/uspmsg"
@@ -323,5 +322,3 @@ func TestGet(t *testing.T) {
 		t.Errorf("password: %q %v", v, ok)
 	}
 }
-
-func optStrict(_ *datamodel.Profile, o *Options) { o.StrictDelete = true }
