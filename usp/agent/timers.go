@@ -12,6 +12,7 @@ import (
 	"twinspan/store"
 	"twinspan/usp"
 	"twinspan/usp/agent/subscribe"
+	"twinspan/usp/agent/trust"
 	"twinspan/usp/uspmsg"
 )
 
@@ -66,7 +67,7 @@ func (n *notifier) read(v *store.Version, num uint32) *subscribe.Sub {
 	}
 	s := &subscribe.Sub{Num: num, ID: r.str(row + "ID"), Recipient: r.ref(row + "Recipient"), Kind: kind,
 		Retry: r.flag(row + "NotifRetry"), Expiration: r.seconds(row + "NotifExpiration")}
-	for _, ref := range splitRefs(r.str(row + "ReferenceList")) {
+	for _, ref := range trust.SplitPaths(r.str(row + "ReferenceList")) {
 		if c, ok := datamodel.ToCanonical(datamodel.USP, ref); ok {
 			s.Refs = append(s.Refs, c)
 		}
@@ -77,36 +78,6 @@ func (n *notifier) read(v *store.Version, num uint32) *subscribe.Sub {
 		}
 	}
 	return s
-}
-
-// splitRefs splits a list of paths at the commas outside of expressions.
-func splitRefs(s string) []string {
-	var out []string
-	depth, quoted, from := 0, false, 0
-	cut := func(to int) {
-		for from < to && s[from] == ' ' {
-			from++
-		}
-		if from < to {
-			out = append(out, s[from:to])
-		}
-		from = to + 1
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' && depth > 0:
-			quoted = !quoted
-		case quoted:
-		case c == '[':
-			depth++
-		case c == ']' && depth > 0:
-			depth--
-		case c == ',' && depth == 0:
-			cut(i)
-		}
-	}
-	cut(len(s))
-	return out
 }
 
 // refresh follows a change of the Controller table.

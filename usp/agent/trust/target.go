@@ -12,8 +12,9 @@ import (
 type target struct {
 	// base is a literal path without final dot: it covers itself and everything below.
 	base string
-	// segs is set instead of base when there is a wildcard or an expression.
-	segs []segment
+	// segs is set instead of base when there is a wildcard or an expression; prefix is its literal part, with final dot.
+	prefix string
+	segs   []segment
 }
 
 type segment struct {
@@ -38,8 +39,12 @@ func parseTarget(text string) (t target, ok bool) {
 	}
 	p, err := datamodel.ParsePath(text)
 	if err != nil {
+		p, err = datamodel.ParsePath(text + ".") // a row without its final dot
+	}
+	if err != nil {
 		return target{base: literal}, false
 	}
+	t.prefix = literal + "."
 	for _, s := range p.Steps {
 		switch s.Kind {
 		case datamodel.StepName:
@@ -71,6 +76,9 @@ func (t *target) covers(tab *Table, v *store.Version, path string) bool {
 		n := len(t.base)
 		return len(path) >= n && path[:n] == t.base && (len(path) == n || path[n] == '.')
 	}
+	if !strings.HasPrefix(path, t.prefix) && !strings.Contains(path, "{i}") {
+		return false
+	}
 	rest := path
 	for i := range t.segs {
 		if rest == "" {
@@ -82,7 +90,7 @@ func (t *target) covers(tab *Table, v *store.Version, path string) bool {
 		}
 		s := &t.segs[i]
 		switch {
-		case word == "{i}" && (s.any || s.expr != nil || isNumber(s.name)):
+		case word == "{i}" && (s.any || s.expr != nil || isNumber(s.name)): // some instance could be meant
 		case s.any:
 			if !isNumber(word) {
 				return false
@@ -98,6 +106,36 @@ func (t *target) covers(tab *Table, v *store.Version, path string) bool {
 		rest = tail
 	}
 	return true
+}
+
+// SplitPaths splits a list of paths at the commas outside of expressions; blanks around commas are dropped.
+func SplitPaths(s string) []string {
+	var out []string
+	depth, quoted, from := 0, false, 0
+	cut := func(to int) {
+		for from < to && s[from] == ' ' {
+			from++
+		}
+		if from < to {
+			out = append(out, s[from:to])
+		}
+		from = to + 1
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' && depth > 0:
+			quoted = !quoted
+		case quoted:
+		case c == '[':
+			depth++
+		case c == ']' && depth > 0:
+			depth--
+		case c == ',' && depth == 0:
+			cut(i)
+		}
+	}
+	cut(len(s))
+	return out
 }
 
 // Holds evaluates an expression on a row of the tree. Stored values and defaults count; live values do not.

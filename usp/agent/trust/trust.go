@@ -178,7 +178,7 @@ func (t *Table) permissions(v *store.Version, table string) []permission {
 			p.bits |= parseBits(value(v, row+name)) << (4 * kind)
 		}
 		valid := true
-		for _, text := range List(value(v, row+"Targets")) {
+		for _, text := range SplitPaths(value(v, row+"Targets")) {
 			target, ok := parseTarget(text)
 			valid = valid && ok
 			p.targets = append(p.targets, target)
