@@ -36,6 +36,68 @@ func TestBuiltInProfilesLoad(t *testing.T) {
 	}
 }
 
+// TestFactoryStateIsValid: every parameter that a manager may write and that exists once has a value it accepts itself.
+func TestFactoryStateIsValid(t *testing.T) {
+	for _, name := range []string{"gateway", "minimal"} {
+		p, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := tr181.Load(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Root().Walk(func(o *datamodel.Object) bool {
+			for _, param := range o.Params {
+				f := param.Any()
+				value, set := p.Factory[param.Path()]
+				switch {
+				case strings.Contains(o.Path, "{i}") || f.Access == datamodel.ReadOnly || f.Command:
+					continue
+				case !set && f.HasDefault:
+					value = f.Default
+				case !set:
+					value = f.Zero()
+				}
+				if _, err := f.Canonical(value); err != nil && f.EnumRef == "" {
+					t.Errorf("%s: %s starts as %q: %v", name, param.Path(), value, err)
+				}
+			}
+			return true
+		})
+	}
+}
+
+// TestNeededByTheProtocols: without these neither protocol can be spoken.
+func TestNeededByTheProtocols(t *testing.T) {
+	for _, name := range []string{"gateway", "minimal"} {
+		p, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := tr181.Load(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{
+			"Device.RootDataModelVersion", "Device.DeviceInfo.HardwareVersion", "Device.DeviceInfo.SoftwareVersion",
+			"Device.DeviceInfo.ProvisioningCode", "Device.ManagementServer.AliasBasedAddressing",
+			"Device.ManagementServer.ConnectionRequestURL", "Device.ManagementServer.ParameterKey",
+			"Device.ManagementServer.EnableCWMP", "Device.LocalAgent.EndpointID", "Device.LocalAgent.Subscription.{i}.ID",
+			"Device.LocalAgent.Request.{i}.Command", "Device.LocalAgent.Controller.{i}.MTP.{i}.MQTT.Topic",
+			"Device.LocalAgent.ControllerTrust.Role.{i}.Permission.{i}.Targets", "Device.LocalAgent.Periodic!",
+			"Device.LocalAgent.TransferComplete!", "Device.LocalAgent.AddCertificate", "Device.LocalAgent.AddCertificate()",
+			"Device.LocalAgent.Controller.{i}.SendOnBoardRequest()", "Device.MQTT.Client.{i}.BrokerAddress",
+			"Device.UnixDomainSockets.UnixDomainSocket.{i}.Path", "Device.Boot!", "Device.Reboot()", "Device.FactoryReset()",
+			"Device.DeviceInfo.FirmwareImage.{i}.Download()",
+		} {
+			if _, ok := s.Lookup(path); !ok {
+				t.Errorf("%s lacks %s", name, path)
+			}
+		}
+	}
+}
+
 func TestLoadNamesTheMissingProfile(t *testing.T) {
 	_, err := Load("router")
 	if err == nil || !strings.Contains(err.Error(), `"router"`) || !strings.Contains(err.Error(), "gateway") {
