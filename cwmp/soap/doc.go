@@ -29,6 +29,7 @@
 //
 // # Promises
 //
-// Decode never panics, and needs memory of about ten times Limits.MaxBytes at the most. What Decode accepts, Encode can
-// write, and that text decodes to the same message.
+// Decode never panics. With the default limits the worst document it accepts needs 11 MiB while it is read; a
+// SetParameterValues of 5,000 parameters needs 4 MiB. What Decode accepts, Encode can write, and that text decodes to
+// the same message.
 package soap
