@@ -8,8 +8,8 @@
 // Inside twinspan every element has one canonical path. It is the USP spelling, except that what CWMP calls
 // Device.ManagementServer. is kept under that name (its EnableCWMP is what USP calls
 // Device.CWMPManagementServer.EnableCWMP). ToCanonical and FromCanonical translate; they are bijections and apply to
-// reference values too (DESIGN invariant 6). Only the table in project.go knows
-// both spellings.
+// reference values too (DESIGN invariant 6). Only the table in project.go knows both
+// spellings.
 //
 // Three spellings of a place in the tree are used throughout:
 //
@@ -33,8 +33,9 @@
 // A path has at most 1,024 bytes, 64 elements and 16 comparisons in one pair of brackets, and visits at most about a
 // million places; a value has at most 1 MiB and a list 16,384 items. Search expressions read every row of their table
 // (about 0.15 µs a row and comparison in memory): there are no indexes. XML Schema patterns with class subtraction or
-// Unicode blocks cannot be checked and are refused when a model is loaded. References inside constants of expressions
-// and in PathRef values are projected, paths inside other texts (Permission.Targets, BulkData names) are not.
+// Unicode blocks cannot be checked: CheckPattern finds them, and a value that meets one is refused as Internal.
+// References inside constants of expressions and in PathRef values are projected, paths inside other texts
+// (Permission.Targets, BulkData names) are not.
 //
 // All exported types are safe for concurrent reading once built; a Schema never changes after Load.
 package datamodel

@@ -120,7 +120,7 @@ func projectValue(f *Facts, value string, proto Protocol, project func(Protocol,
 		}
 		return value
 	}
-	items := splitList(value, true)
+	items := f.Items(value)
 	changed := false
 	for i, it := range items {
 		if out, ok := project(proto, it); ok && out != it {

@@ -181,7 +181,7 @@ func (r *resolver) followed(obj *Object, path string, st *Step, fn func(*Object,
 	value, _ := r.tree.Value(p, paramPath)
 	refs := []string{value}
 	if p.Facts(r.proto).List {
-		refs = splitList(value, true)
+		refs = splitList(value, true) // also where the model does not say that it is a reference
 	}
 	if st.N > 0 {
 		if int(st.N) > len(refs) {

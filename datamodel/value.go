@@ -53,7 +53,7 @@ func (f *Facts) Canonical(text string) (string, error) {
 	if !f.List {
 		return f.canonicalItem(text)
 	}
-	items := splitList(text, f.PathRef != nil)
+	items := f.Items(text)
 	if len(items) > MaxListItems {
 		return "", Fail(InvalidValue, "", fmt.Sprintf("the list has %d items, at most %d are accepted", len(items), MaxListItems))
 	}
@@ -74,6 +74,15 @@ func (f *Facts) Canonical(text string) (string, error) {
 		return "", Fail(InvalidValue, "", fmt.Sprintf("the list has %d characters, allowed are %s", n, rangesText(f.ListLen)))
 	}
 	return out, nil
+}
+
+// Items returns the items of a canonical or asked-for value: those of a list without blanks around them, or the value
+// itself. A comma inside the brackets or quotes of a reference is part of its item.
+func (f *Facts) Items(value string) []string {
+	if !f.List {
+		return []string{value}
+	}
+	return splitList(value, f.PathRef != nil)
 }
 
 // splitList splits at commas and trims blanks around the items; "" has no items. In lists of references a comma

@@ -88,7 +88,7 @@ func (f *Facts) listMatcher(op Op, constant string, quoted bool) (func(string) b
 			return nil, err
 		}
 		return func(v string) bool {
-			for _, it := range splitList(v, f.PathRef != nil) {
+			for _, it := range f.Items(v) {
 				if is(it) {
 					return true
 				}
@@ -99,7 +99,7 @@ func (f *Facts) listMatcher(op Op, constant string, quoted bool) (func(string) b
 		if !quoted && f.Type == TypeString {
 			return nil, Fail(PathSyntax, "", "a string constant needs double quotes")
 		}
-		items := splitList(constant, f.PathRef != nil)
+		items := f.Items(constant)
 		for i := range items {
 			c, err := item.lexical(items[i])
 			if err != nil {
