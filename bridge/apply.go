@@ -249,7 +249,7 @@ func (r *run) stage(tx *store.Tx) error {
 			return errPrepare
 		}
 		if !r.c.DryRun {
-			r.job = r.e.applies.stage(r, r.baseV)
+			r.job = r.e.applies.stage(r, writes, r.baseV)
 		}
 	}
 	return nil
@@ -361,7 +361,7 @@ func (r *run) storeError(path string, err error) error {
 
 // writes lists what providers must hear of: one entry a path, the last value, in order of the first mention.
 func (r *run) writes() []datamodel.Write {
-	if len(r.cat.applyObj) == 0 && len(r.cat.applyPar) == 0 {
+	if !r.cat.hasAppliers() {
 		return nil
 	}
 	var out []datamodel.Write

@@ -148,6 +148,8 @@ func (c *catalog) add(s *datamodel.Schema, p *provided) error {
 	return nil
 }
 
+func (c *catalog) hasAppliers() bool { return len(c.applyObj)+len(c.applyPar) > 0 }
+
 // liveFor returns the provider that reads p, nil for stored ones.
 func (c *catalog) liveFor(p *datamodel.Param) *provided {
 	if c.partly[p.Object] {
@@ -179,9 +181,11 @@ func (e *Engine) call(ctx context.Context, p *provided, what string, budget time
 	if p.stuck.Load() >= maxStuck {
 		return datamodel.Fail(datamodel.Resources, "", "provider "+p.Name()+" does not answer")
 	}
+	if !e.enter() {
+		return errClosed
+	}
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	done := make(chan error, 1)
-	e.wg.Add(1)
 	go func() {
 		defer e.wg.Done()
 		defer cancel()
@@ -204,11 +208,12 @@ func (e *Engine) call(ctx context.Context, p *provided, what string, budget time
 	default:
 	}
 	p.stuck.Add(1)
-	e.wg.Add(1)
-	go func() { // gives the slot back once the provider came to its senses
-		defer e.wg.Done()
-		<-done
-		p.stuck.Add(-1)
-	}()
+	if e.enter() {
+		go func() { // gives the slot back once the provider came to its senses
+			defer e.wg.Done()
+			<-done
+			p.stuck.Add(-1)
+		}()
+	}
 	return fmt.Errorf("provider %s: %s took longer than %s", p.Name(), what, budget)
 }

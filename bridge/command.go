@@ -167,9 +167,12 @@ func (o *Operation) Cancel() { o.once.Do(o.free) }
 
 func (o *Operation) run(ctx context.Context) (map[string]string, error) {
 	done := make(chan answer, 1)
+	if !o.e.enter() {
+		o.free()
+		return nil, errClosed
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	o.e.wg.Add(1)
 	go func() {
 		defer o.e.wg.Done()
 		defer o.free()

@@ -14,7 +14,7 @@ import (
 
 // applyJob is a committed change on its way to the device.
 type applyJob struct {
-	run       *run
+	run       *run // nil: cannot be put back (factory reset)
 	writes    []datamodel.Write
 	base      *store.Version // what it was staged on: how to put it back
 	committed bool
@@ -31,8 +31,8 @@ type applyQueue struct {
 	wake chan struct{}
 }
 
-func (q *applyQueue) stage(r *run, base *store.Version) *applyJob {
-	j := &applyJob{run: r, writes: r.prepared, base: base, done: make(chan struct{})}
+func (q *applyQueue) stage(r *run, writes []datamodel.Write, base *store.Version) *applyJob {
+	j := &applyJob{run: r, writes: writes, base: base, done: make(chan struct{})}
 	q.mu.Lock()
 	q.jobs = append(q.jobs, j)
 	q.mu.Unlock()
@@ -81,22 +81,46 @@ func (q *applyQueue) next() *applyJob {
 	return j
 }
 
+func (q *applyQueue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.jobs) == 0
+}
+
 // applyLoop carries committed changes out, one after the other. It ends with ctx; what is left is re-driven at the next
 // start.
 func (e *Engine) applyLoop(ctx context.Context) {
 	defer e.wg.Done()
+	if !e.cat.Load().hasAppliers() {
+		return
+	}
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
 	e.redrive(ctx)
 	for {
 		for j := e.applies.next(); j != nil && ctx.Err() == nil; j = e.applies.next() {
 			e.carryOut(ctx, j)
 		}
+		if ctx.Err() != nil {
+			return
+		}
+		// What needs no provider moves the position too, now and then, so that the journal is not trimmed past it. The
+		// head is read first: a job that is not in the queue yet belongs to a later revision.
+		head := e.store.Head().Rev()
+		if old, _ := e.store.Cursor(appliedCursor); e.applies.empty() && head > old+appliedLag {
+			e.applied(head)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-e.applies.wake:
+		case <-tick.C:
 		}
 	}
 }
+
+// appliedLag is how many revisions without work for a provider the applied position may lie behind.
+const appliedLag = 256
 
 func (e *Engine) carryOut(ctx context.Context, j *applyJob) {
 	defer close(j.done)
@@ -106,7 +130,9 @@ func (e *Engine) carryOut(ctx context.Context, j *applyJob) {
 	}
 	if err != nil {
 		j.err = err
-		e.putBack(ctx, j, touched)
+		if j.run != nil {
+			e.putBack(ctx, j, touched)
+		}
 	}
 	e.applied(j.rev)
 }
@@ -279,13 +305,12 @@ func (e *Engine) writesOf(deltas []store.Delta, v *store.Version) []datamodel.Wr
 func (e *Engine) redrive(ctx context.Context) {
 	cat := e.cat.Load()
 	head := e.store.Head()
-	if len(cat.applyObj)+len(cat.applyPar) == 0 {
-		return
-	}
 	after, _ := e.store.Cursor(appliedCursor)
 	var deltas []store.Delta
 	err := e.store.Journal(after, func(en *store.Entry) bool {
-		deltas = append(deltas, en.Deltas...)
+		if en.Meta.Kind != "sync" { // those came from the device
+			deltas = append(deltas, en.Deltas...)
+		}
 		return en.Rev < head.Rev()
 	})
 	if errors.Is(err, store.ErrCursorGone) {

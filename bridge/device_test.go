@@ -186,6 +186,7 @@ func TestLister(t *testing.T) {
 	r.is(mainC, table+"[Active==true].Chaddr", "00:11:22:33:44:55")
 	r.refuse(mainC, whole(add(table)), datamodel.NotCreatable)
 	r.refuse(mainC, whole(set(table+"8.", "Active", "false")), datamodel.NotWritable)
+	r.refuse(mainC, whole(set(table+"8.", "Alias", "x")), datamodel.NotWritable)
 	r.refuse(mainC, whole(set(table+"9.", "Active", "false")), datamodel.NoInstance)
 	r.refuse(mainC, whole(del(table+"8.")), datamodel.NotDeletable)
 }
@@ -559,4 +560,101 @@ func TestBadFactory(t *testing.T) {
 	if s.Head().Rev() != 0 {
 		t.Fatal("half a factory was committed")
 	}
+}
+
+func TestWatchLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const table = "Device.DHCPv4.Server.Pool.1.Client."
+		b := &box{name: "links", serves: []string{"Device.Ethernet.Interface.{i}.Status", "Device.DeviceInfo.UpTime"},
+			lists: []string{"Device.DHCPv4.Server.Pool.{i}.Client."}, live: map[string][]uint32{table: {1}},
+			values: map[string]string{"Device.Ethernet.Interface.1.Status": "Down", "Device.DeviceInfo.UpTime": "1"}}
+		r := newRig(t, with(b))
+		r.do(mainC, whole(add("Device.DHCPv4.Server.Pool.")))
+		w, err := r.Watch("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		for _, ps := range [][]string{{"Device.Ethernet.", "Device.DeviceInfo.", `Device.DHCPv4.Server.Pool.*.`}} {
+			if err := r.WatchLive("usp", ps); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		b.values["Device.Ethernet.Interface.1.Status"] = "Up"
+		b.values["Device.DeviceInfo.UpTime"] = "2" // changes by nature: not told of for an object path
+		b.live[table] = nil
+		time.Sleep(livePoll + time.Second)
+		synctest.Wait()
+		got := map[string]string{}
+		for range 2 {
+			ev, err := w.Next(t.Context())
+			if err != nil || ev.Kind != EventLive {
+				t.Fatal(ev, err)
+			}
+			got[ev.Path] = ev.Value
+		}
+		if got["Device.Ethernet.Interface.1.Status"] != "Up" || got["Device.DHCPv4.Server.Pool.1.ClientNumberOfEntries"] != "0" {
+			t.Fatal(got)
+		}
+		if err := r.WatchLive("cwmp", []string{"Device.DeviceInfo.UpTime"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		b.values["Device.DeviceInfo.UpTime"] = "3"
+		time.Sleep(livePoll + time.Second)
+		if ev, err := w.Next(t.Context()); err != nil || ev.Path != "Device.DeviceInfo.UpTime" || ev.Value != "3" {
+			t.Fatal(ev, err)
+		}
+		for _, c := range []string{"usp", "cwmp"} {
+			if err := r.WatchLive(c, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		b.reads = 0
+		time.Sleep(time.Minute)
+		if b.reads != 0 {
+			t.Fatal("values are read though nobody watches")
+		}
+		if err := r.WatchLive("x", make([]string, maxLivePaths+1)); datamodel.ReasonOf(err) != datamodel.Resources {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestSetOfLiveParameter(t *testing.T) {
+	const path = "Device.Ethernet.Interface.1.Enable"
+	b := &box{name: "net", serves: []string{path[:len("Device.Ethernet.Interface.")] + "{i}.Enable"}, applies: []string{"Device.Ethernet."},
+		values: map[string]string{path: "true"}}
+	r := newRig(t, with(b))
+	waitFor(t, func() bool { return b.log() != "" })
+	set := func(v string) Result { return r.do(mainC, whole(set("Device.Ethernet.Interface.1.", "Enable", v))) }
+	if res := set("false"); !res.Changed || b.log() != path+"=false" { // equal to the default, but not to the device
+		t.Fatal("superfluous?", res)
+	}
+	b.values[path] = "false"
+	if res := set("false"); res.Changed || b.log() != "" {
+		t.Fatal(res)
+	}
+	b.values[path] = "true" // the device drifted: the same value is applied again, without a commit
+	if res := set("false"); res.Changed || b.log() != path+"=false" {
+		t.Fatal(res)
+	}
+}
+
+func TestFactoryResetIsApplied(t *testing.T) {
+	b := &box{name: "net", applies: []string{"Device.Time.", "Device.IP."}}
+	r := newRig(t, with(b))
+	waitFor(t, func() bool { return b.log() != "" })
+	r.do(mainC, whole(set("Device.Time.", "Enable", "true"), add("Device.IP.Interface.")))
+	b.log()
+	if err := r.FactoryReset(context.Background(), mainC); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	waitFor(t, func() bool {
+		got += b.log()
+		return strings.Contains(got, "Device.Time.Enable=false") && strings.Contains(got, "-Device.IP.Interface.3.")
+	})
 }

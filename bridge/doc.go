@@ -1,11 +1,49 @@
 // Package bridge is the one door to the device's data model. Every protocol head, the command line and every internal
 // writer read and change the tree through its four verbs, and through nothing else:
 //
-//	View   one consistent version, seen through a writer's protocol and rights
-//	Apply  one transaction: project, validate, authorise, arbitrate, commit, apply
-//	Run    a command on a resource
-//	Watch  committed changes and events with their cause, at least once, from a durable position
+//	View     one consistent version, seen through a writer's protocol and rights
+//	Apply    one transaction: project, validate, authorise, arbitrate, commit, apply
+//	Command  a command on a resource (Operation.Run)
+//	Watch    committed changes and events with their cause, at least once, from a durable position
 //
 // The bridge knows both protocols' views of the tree (package datamodel declares them) but no wire format: it answers
 // with *datamodel.Error and the heads translate. Paths go in and come out in the spelling of the writer's protocol.
+//
+// # Use
+//
+//	e, err := bridge.New(bridge.Options{Schema: schema, Profile: profile, Store: st, Providers: providers, Log: log})
+//	err = e.AddProvider(head)             // a head's own live values and commands
+//	err = e.Start(ctx)                    // factory values, provider rows, background work
+//	res, err := e.Apply(ctx, w, bridge.Change{Ref: msgID, Atomic: true, Ops: []bridge.Op{...}})
+//	defer e.Close()                       // before the store
+//
+// A CWMP session reads and writes through a Shield instead: it sees the version of its InformResponse and its own
+// writes, while others go on.
+//
+// # The way of a change
+//
+// A Change is staged on the store's writer goroutine against the newest version: guards, then each operation as a
+// savepoint (resolve, schema and rights, Arbiter, stage), then the final state as a whole (unique keys, strong
+// references, a manager that stays reachable), with the blame put on the setting that did it. Nothing there blocks:
+// when live values are needed, or a provider must be asked for its veto, the transaction is given up, the provider is
+// asked outside, and the change is staged again. After the commit the providers apply it in the order of commits; if
+// one fails, everything the change did is put back by sys:rollback.
+//
+// Ownership of a leaf is who last wrote it. Values of the factory and of sys: writers are owned by nobody. Writing the
+// value that is there is fine for everybody and makes no commit.
+//
+// # Caveats
+//
+//   - Rights and Arbiter run on the store's writer goroutine: they must be fast and must not call the engine.
+//   - A veto of a provider fails the whole change, also one that need not be whole.
+//   - Records of heads are not put back when a provider fails to apply.
+//   - Writers without a protocol (sys:) speak canonical paths.
+//   - In-memory events (Emit) do not survive a restart; commits do.
+//
+// # Limits
+//
+// 4,096 operations and 65,536 settings a change; provider budgets 1 s (read), 2 s (prepare), 5 s (apply, as waited
+// for; 60 s in all), 10 s (rows), and 8 overdue calls of one provider; 1,024 in-memory events, 64 consumers; a shield
+// lives 300 s, 60 s idle, 4,096 revisions; 256 rules, 256 remembered writers, 256 held resources; 512 live paths of a
+// consumer and 2,048 live objects.
 package bridge

@@ -53,6 +53,7 @@ type Engine struct {
 	applies applyQueue
 	events  events
 	holds   holds
+	live    liveWatch
 
 	running atomic.Bool // the apply loop is there to wait for
 
@@ -99,6 +100,7 @@ func New(o Options) (*Engine, error) {
 	e.classes.load(o.Store)
 	e.applies.wake = make(chan struct{}, 1)
 	e.events.wake = make(chan struct{})
+	e.live = liveWatch{want: map[string][]string{}, wake: make(chan struct{}, 1)}
 	for _, p := range o.Providers {
 		e.providers = append(e.providers, newProvided(p))
 	}
@@ -166,13 +168,20 @@ func (e *Engine) Start(ctx context.Context) error {
 			e.log.Error("provider rows could not be synced", "provider", p.Name(), "error", err)
 		}
 		again := make(chan struct{}, 1)
+		e.mu.Lock()
 		e.resync = append(e.resync, again)
-		e.wg.Add(1)
-		go e.syncLoop(work, p, again)
+		e.mu.Unlock()
+		if e.enter() {
+			go e.syncLoop(work, p, again)
+		}
 	}
-	e.wg.Add(1)
-	go e.applyLoop(work)
-	e.running.Store(true)
+	if e.enter() {
+		go e.liveLoop(work)
+	}
+	if e.enter() {
+		go e.applyLoop(work)
+		e.running.Store(true)
+	}
 	return nil
 }
 
@@ -203,6 +212,17 @@ func (e *Engine) Close() error {
 	case <-t.C:
 		return errors.New("bridge: a provider did not come back from a call")
 	}
+}
+
+// enter counts a goroutine that Close waits for; false after Close.
+func (e *Engine) enter() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	e.wg.Add(1)
+	return true
 }
 
 // Schema is the data model of this device.

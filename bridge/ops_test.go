@@ -122,6 +122,28 @@ func TestTruthTable(t *testing.T) { // usp.md 4.1
 	}
 }
 
+func TestAddBySearchPath(t *testing.T) { // R-ADD.2a
+	r := newRig(t)
+	res := r.do(mainC, whole(add("Device.IP.Interface.*.IPv4Address.", "IPAddress", "192.0.2.1")))
+	if o := res.Outcomes[0]; len(o.Objects) != 2 || o.Objects[1].Path != "Device.IP.Interface.2.IPv4Address.1." {
+		t.Fatalf("%+v", o)
+	}
+	res = r.do(mainC, whole(add(`Device.IP.Interface.[Alias=="nobody"].IPv4Address.`)))
+	if len(res.Outcomes[0].Objects) != 0 || res.Changed {
+		t.Fatalf("%+v", res)
+	}
+	// A given key that collides in one of the parents fails all of it, or that one.
+	r.do(mainC, whole(add("Device.IP.Interface.1.IPv4Address.", "Alias", "x")))
+	c := partial(add("Device.IP.Interface.*.IPv4Address.", "Alias", "x"))
+	c.Atomic = true
+	r.refuse(mainC, c, datamodel.DuplicateKey)
+	c.Atomic = false
+	res = r.do(mainC, c)
+	if o := res.Outcomes[0]; o.Err != nil || deepest(o.Objects[0].Err) != datamodel.DuplicateKey || o.Objects[1].Err != nil {
+		t.Fatalf("%+v", o)
+	}
+}
+
 func TestValidation(t *testing.T) {
 	r := newRig(t)
 	for _, c := range []struct {

@@ -109,7 +109,8 @@ func (e *Engine) fillRows(r *run, o *datamodel.Object, path string) error {
 
 // FactoryReset puts the tree back to factory values in one commit; the records of heads in the buckets of keep
 // survive, all others that came with a Change go. Rows that a provider keeps in step with the device stay, so that
-// their numbers stay, with the values the provider gave them. The journal and the consumers' positions stay.
+// their numbers stay, with the values the provider gave them. The journal and the consumers' positions stay. Providers
+// hear of all that changed, but are not asked: they cannot refuse it.
 func (e *Engine) FactoryReset(ctx context.Context, w Writer, keep ...string) error {
 	syncers := map[string]bool{}
 	for _, p := range e.providers {
@@ -121,7 +122,8 @@ func (e *Engine) FactoryReset(ctx context.Context, w Writer, keep ...string) err
 	if w.Protocol != 0 {
 		meta.Protocol = w.Protocol.String()
 	}
-	_, err := e.store.Update(ctx, meta, func(tx *store.Tx) error {
+	var job *applyJob
+	commit, err := e.store.Update(ctx, meta, func(tx *store.Tx) error {
 		if err := e.clear(tx, e.schema.Root(), e.schema.Root().Path, syncers); err != nil {
 			return err
 		}
@@ -150,10 +152,21 @@ func (e *Engine) FactoryReset(ctx context.Context, w Writer, keep ...string) err
 		if err := dropRecords(tx, keep); err != nil {
 			return err
 		}
-		return e.stageFactory(tx)
+		if err := e.stageFactory(tx); err != nil {
+			return err
+		}
+		if e.cat.Load().hasAppliers() {
+			job = e.applies.stage(nil, nil, tx.Base())
+		}
+		return nil
 	})
-	if err != nil {
+	if err != nil || !commit.Changed {
+		e.applies.drop(job)
 		return err
+	}
+	if job != nil {
+		job.writes = e.writesOf(commit.Entry.Deltas, commit.Version)
+		e.applies.commit(job, commit.Rev)
 	}
 	e.mu.Lock()
 	resync := e.resync
@@ -247,6 +260,7 @@ func (e *Engine) syncLoop(ctx context.Context, p *provided, again <-chan struct{
 		if err := e.syncRows(ctx, p); err != nil && ctx.Err() == nil {
 			e.log.Error("provider rows could not be synced", "provider", p.Name(), "error", err)
 		}
+		e.hintLive() // what it tells live has probably changed too
 	}
 }
 

@@ -92,7 +92,14 @@ func (t *tree) resolve(path string, pol datamodel.ResolvePolicy) ([]datamodel.Ma
 	if err != nil {
 		return nil, asAsked(err, path)
 	}
-	ms, err := datamodel.Resolve(t.s, t, t.w.Protocol, p, pol)
+	proto := t.w.Protocol
+	if proto == 0 && !p.IsPlain() { // expressions need the facts of one protocol
+		proto = datamodel.USP
+	}
+	ms, err := datamodel.Resolve(t.s, t, proto, p, pol)
+	if proto != t.w.Protocol && datamodel.ReasonOf(err) == datamodel.NotSupported {
+		ms, err = datamodel.Resolve(t.s, t, datamodel.CWMP, p, pol)
+	}
 	if err != nil {
 		return nil, asAsked(err, path)
 	}
