@@ -107,3 +107,17 @@ func TestLoadNamesTheMissingProfile(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 }
+
+// BenchmarkLoadGateway: from the text of the profile to the schema, as at the agent's start.
+func BenchmarkLoadGateway(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		p, err := Load("gateway")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := tr181.Load(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

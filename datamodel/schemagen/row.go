@@ -71,8 +71,10 @@ func (r *Row) normalize() {
 	}
 	// The protocols' own variants of a virtual type count as that type: _AliasCWMP and _AliasUSP are Alias.
 	if name, ok := strings.CutPrefix(f.Named, "_"); ok {
-		name = strings.TrimSuffix(name, "CWMP")
-		f.Named = strings.TrimSuffix(name, "USP")
+		for _, variant := range []string{"CWMP", "USP", "Common"} {
+			name = strings.TrimSuffix(name, variant)
+		}
+		f.Named = name
 	}
 	f.ListLen, f.ListSize, f.Size = closed(f.ListLen), closed(f.ListSize), closed(f.Size)
 	f.FactoryOnly = r.DefaultKind == "factory"

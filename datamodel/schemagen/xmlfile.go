@@ -183,7 +183,7 @@ func (x *xmlFiles) imported(from *xmlDocument, imp xmlImport) (*xmlDocument, err
 	return nil, imp.at.errorf("imported file %q is in none of %s", imp.file, strings.Join(dirs, ", "))
 }
 
-var specVersion = regexp.MustCompile(`:(tr-\d+-\d+-\d+)(?:-\d+)?((?:-[a-z][\w]*)*)$`)
+var specVersion = regexp.MustCompile(`:(tr-\d+-\d+-\d+)(?:-\d+)?((?:-[a-z]\w*)*)(?:\.xml)?$`)
 
 func newestOf(dir, spec string) string {
 	m := specVersion.FindStringSubmatch(spec)
