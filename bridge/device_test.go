@@ -55,6 +55,8 @@ func (b *box) Read(_ context.Context, obj datamodel.ObjectRef, params []string, 
 			return err
 		}
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, p := range params {
 		if v, ok := b.values[obj.Path+p]; ok {
 			yield(p, v)
@@ -64,7 +66,15 @@ func (b *box) Read(_ context.Context, obj datamodel.ObjectRef, params []string, 
 }
 func (b *box) Lists() []string { return b.lists }
 func (b *box) Instances(_ context.Context, table string) ([]uint32, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return b.live[table], nil
+}
+
+func (b *box) change(fn func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fn()
 }
 func (b *box) Applies() []string { return b.applies }
 func (b *box) Prepare(_ context.Context, ws []datamodel.Write) error {
@@ -581,9 +591,11 @@ func TestWatchLive(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		b.values["Device.Ethernet.Interface.1.Status"] = "Up"
-		b.values["Device.DeviceInfo.UpTime"] = "2" // changes by nature: not told of for an object path
-		b.live[table] = nil
+		b.change(func() {
+			b.values["Device.Ethernet.Interface.1.Status"] = "Up"
+			b.values["Device.DeviceInfo.UpTime"] = "2" // changes by nature: not told of for an object path
+			b.live[table] = nil
+		})
 		time.Sleep(livePoll + time.Second)
 		synctest.Wait()
 		got := map[string]string{}
@@ -601,7 +613,7 @@ func TestWatchLive(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		b.values["Device.DeviceInfo.UpTime"] = "3"
+		b.change(func() { b.values["Device.DeviceInfo.UpTime"] = "3" })
 		time.Sleep(livePoll + time.Second)
 		if ev, err := w.Next(t.Context()); err != nil || ev.Path != "Device.DeviceInfo.UpTime" || ev.Value != "3" {
 			t.Fatal(ev, err)
@@ -612,11 +624,13 @@ func TestWatchLive(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		b.reads = 0
+		b.change(func() { b.reads = 0 })
 		time.Sleep(time.Minute)
-		if b.reads != 0 {
-			t.Fatal("values are read though nobody watches")
-		}
+		b.change(func() {
+			if b.reads != 0 {
+				t.Error("values are read though nobody watches")
+			}
+		})
 		if err := r.WatchLive("x", make([]string, maxLivePaths+1)); datamodel.ReasonOf(err) != datamodel.Resources {
 			t.Fatal(err)
 		}
