@@ -362,3 +362,23 @@ func FuzzReadXML(f *testing.F) {
 		}
 	})
 }
+
+func TestVendorRootOnTopOfTheStandards(t *testing.T) {
+	rows, err := ReadXML("testdata/vendor-usp.xml", []string{"testdata/model", "testdata/types"}, datamodel.USP, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Build("Device", "9.1", rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"Device.X_EXAMPLE_Slot.1.Alias", "Device.Net.Port.1.Alias"} {
+		m, ok := s.Lookup(path)
+		if !ok || m.Param.Any().Access != datamodel.WriteOnceReadOnly || m.Param.Any().Named != "Alias" {
+			t.Errorf("%s: %v %+v", path, ok, m.Param)
+		}
+	}
+	if _, ok := s.Lookup("Device.X_EXAMPLE_Slot.1.Eject()"); !ok {
+		t.Error("the vendor's command is missing")
+	}
+}
