@@ -10,13 +10,13 @@
 // processes (numbered by PID) and hosts (numbered in the order they were first seen, until they are forgotten or the
 // agent restarts) are live rows. Everything is read when it is asked for; nothing is polled.
 //
-// It only reports. A manager's write to something it reads live from the system (Enable, IPv6Enable, MaxMTUSize, addresses) is
-// refused with NotImplemented, unless it asks for what is so already. LowerLayers of an IP interface is derived from
-// the kernel as long as no manager has written it.
+// It only reports. A manager's write to something it reads live from the system (Enable, DuplexMode, MaxMTUSize,
+// addresses) is refused with NotImplemented, unless it asks for what is so already. LowerLayers of an IP interface is
+// derived from the kernel as long as no manager has written it.
 //
-// What hurts: DuplexMode and MaxBitRate are not read (CurrentDuplexMode and CurrentBitRate are); LastChange counts from
-// what the provider saw; counters of unicast and broadcast packets do not exist in sysfs; hosts known by IPv6 only are
-// missing; procfs does not tell for how long an address is valid, nor whether an IPv4 address came by DHCP.
+// What hurts: LastChange counts from what the provider saw; virtual interfaces do not tell DuplexMode and MaxBitRate;
+// counters of unicast and broadcast packets do not exist in sysfs; hosts known by IPv6 only are missing; procfs does
+// not tell for how long an address is valid, nor whether an IPv4 address came by DHCP.
 //
 // A Provider has at most one goroutine, which waits for rtnetlink messages about links and addresses and ends in
 // Close. Where such a socket cannot be had there are no change hints and rows are synced at the start only.

@@ -33,6 +33,7 @@ type Provider struct {
 	log    *slog.Logger
 	ident  map[string]string // DeviceInfo parameters that do not change
 	synced func() (bool, error)
+	link   func(name string) (linkSettings, error)
 	watch  *watcher
 
 	mu    sync.Mutex
@@ -67,7 +68,7 @@ func New(o Options) (*Provider, error) {
 	}
 	p.ident = p.identity()
 	if real {
-		p.synced = clockSynced
+		p.synced, p.link = clockSynced, kernelLink
 		if o.IPv4 == nil {
 			p.o.IPv4 = kernelIPv4
 		}
@@ -207,7 +208,7 @@ func (p *Provider) Changed() <-chan struct{} {
 // Applies implements datamodel.Applier: what is read live and a manager could write.
 func (p *Provider) Applies() []string {
 	return []string{
-		ethTable + "{i}.Enable",
+		ethTable + "{i}.Enable", ethTable + "{i}.DuplexMode", ethTable + "{i}.MaxBitRate",
 		"Device.IP.IPv4Enable", "Device.IP.IPv6Enable",
 		ipTable + "{i}.Enable", ipTable + "{i}.IPv4Enable", ipTable + "{i}.IPv6Enable",
 		ipTable + "{i}.MaxMTUSize", ipTable + "{i}.Loopback",

@@ -118,6 +118,12 @@ func read(t *testing.T, p *Provider, path string) string {
 
 func TestValues(t *testing.T) {
 	p := fixture(t, "testdata/host", nil)
+	p.link = func(name string) (linkSettings, error) {
+		if name == "eth0" {
+			return linkSettings{duplex: "Auto", mbit: -1}, nil
+		}
+		return linkSettings{}, errors.New("not supported")
+	}
 	page := int64(os.Getpagesize())
 	for path, want := range map[string]string{
 		"DeviceInfo.UpTime":                            "93784",
@@ -151,6 +157,9 @@ func TestValues(t *testing.T) {
 		"Ethernet.Interface.11.Upstream":                     "true",
 		"Ethernet.Interface.11.MACAddress":                   "02:00:00:00:00:01",
 		"Ethernet.Interface.11.CurrentBitRate":               "1000",
+		"Ethernet.Interface.11.DuplexMode":                   "Auto",
+		"Ethernet.Interface.11.MaxBitRate":                   "-1",
+		"Ethernet.Interface.12.DuplexMode":                   "-",
 		"Ethernet.Interface.11.CurrentDuplexMode":            "Full",
 		"Ethernet.Interface.11.Name":                         "-", // stored
 		"Ethernet.Interface.11.Stats.BytesReceived":          "12884901988",

@@ -172,27 +172,27 @@ func (p *Provider) Rows(ctx context.Context) ([]datamodel.Row, error) {
 			return nil, err
 		}
 		if n.isEthernet() {
-			eths = append(eths, datamodel.Row{Table: ethTable, Key: "Name", Values: map[string]string{
-				"Name": n.name, "Enable": boolText(n.isUp()),
-			}})
+			eths = append(eths, n.row(ethTable, n.ethValue, "Enable", "DuplexMode", "MaxBitRate"))
 		}
 		if n.isIP() {
-			ips = append(ips, n.ipRow())
+			r := n.row(ipTable, n.ipValue, "Enable", "IPv4Enable", "IPv6Enable", "Loopback", "MaxMTUSize")
+			r.Sub = n.addressRows()
+			ips = append(ips, r)
 		}
 		p.lastChange(n) // the hint that brought us here may be a change of status
 	}
 	return append(eths, ips...), nil
 }
 
-// ipRow has the present values of what a manager could write, so that what is stored does not contradict what is read.
-func (n netif) ipRow() datamodel.Row {
+// row has the present values of what a manager could write, so that what is stored does not contradict what is read.
+func (n netif) row(table string, read reader, names ...string) datamodel.Row {
 	values := map[string]string{"Name": n.name}
-	for _, name := range []string{"Enable", "IPv4Enable", "IPv6Enable", "Loopback", "MaxMTUSize"} {
-		if v, ok := n.ipValue(name); ok {
+	for _, name := range names {
+		if v, ok := read(name); ok {
 			values[name] = v
 		}
 	}
-	return datamodel.Row{Table: ipTable, Key: "Name", Values: values, Sub: n.addressRows()}
+	return datamodel.Row{Table: table, Key: "Name", Values: values}
 }
 
 func (n netif) addressRows() []datamodel.Row {
@@ -305,33 +305,37 @@ func (p *Provider) ethernet(obj datamodel.ObjectRef) reader {
 	if rest != "" {
 		return nil
 	}
-	return func(name string) (string, bool) {
-		switch name {
-		case "Enable":
-			return boolText(n.isUp()), true
-		case "Status":
-			return n.status(), true
-		case "LastChange":
-			return p.lastChange(n), true
-		case "Upstream":
-			return boolText(p.isUpstream(n.name)), true
-		case "MACAddress":
-			mac := strings.ToUpper(n.text("address"))
-			return mac, len(mac) == 17
-		case "CurrentBitRate": // Mbit/s; -1 or unreadable while there is no link
-			mbit, err := strconv.ParseInt(n.text("speed"), 10, 32)
-			return strconv.FormatInt(max(mbit, 0), 10), err == nil
-		case "CurrentDuplexMode":
-			switch n.text("duplex") {
-			case "full":
-				return "Full", true
-			case "half":
-				return "Half", true
-			}
-			return "Unknown", true
+	return n.ethValue
+}
+
+func (n netif) ethValue(name string) (string, bool) {
+	switch name {
+	case "Enable":
+		return boolText(n.isUp()), true
+	case "Status":
+		return n.status(), true
+	case "LastChange":
+		return n.p.lastChange(n), true
+	case "Upstream":
+		return boolText(n.p.isUpstream(n.name)), true
+	case "MACAddress":
+		mac := strings.ToUpper(n.text("address"))
+		return mac, len(mac) == 17
+	case "CurrentBitRate": // Mbit/s; -1 or unreadable while there is no link
+		mbit, err := strconv.ParseInt(n.text("speed"), 10, 32)
+		return strconv.FormatInt(max(mbit, 0), 10), err == nil
+	case "CurrentDuplexMode":
+		switch n.text("duplex") {
+		case "full":
+			return "Full", true
+		case "half":
+			return "Half", true
 		}
-		return "", false
+		return "Unknown", true
+	case "DuplexMode", "MaxBitRate":
+		return n.linkValue(name)
 	}
+	return "", false
 }
 
 // vanished is the reader of a stored row whose interface is gone until the next sync.
@@ -350,6 +354,28 @@ func (p *Provider) isUpstream(name string) bool {
 		}
 	}
 	return false
+}
+
+// linkSettings is what a driver was told about its link, as opposed to what it negotiated.
+type linkSettings struct {
+	duplex string // DuplexMode: Auto, Half, Full
+	mbit   int32  // MaxBitRate: -1 for the most that the other end can do
+}
+
+// linkValue gives DuplexMode and MaxBitRate where the driver tells.
+func (n netif) linkValue(name string) (string, bool) {
+	if n.p.link == nil {
+		return "", false
+	}
+	l, err := n.p.link(n.name)
+	if err != nil {
+		n.p.log.Debug("cannot read link settings", "interface", n.name, "error", err)
+		return "", false
+	}
+	if name == "DuplexMode" {
+		return l.duplex, true
+	}
+	return strconv.FormatInt(int64(l.mbit), 10), true
 }
 
 // statistics: names of the data model and of the kernel; those with 32 bits wrap (StatsCounter32).

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +17,32 @@ func TestWatcherCloses(t *testing.T) {
 	for range 2 { // idempotent
 		if err := w.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestKernelLink: a driver that answers gives words of the data model, and the loopback interface does not answer.
+func TestKernelLink(t *testing.T) {
+	p, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, err := kernelLink("lo"); err == nil {
+		t.Error("loopback has link settings")
+	}
+	if _, err := kernelLink("no-such-if-0"); err == nil {
+		t.Error("an interface that does not exist has link settings")
+	}
+	all, err := p.netifs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range all {
+		if l, err := kernelLink(n.name); err == nil {
+			if !slices.Contains([]string{"Auto", "Half", "Full"}, l.duplex) || l.mbit < -1 || l.mbit == 0 {
+				t.Errorf("%s: %+v", n.name, l)
+			}
 		}
 	}
 }

@@ -12,3 +12,5 @@ func startWatcher() (*watcher, error) { return nil, errors.ErrUnsupported }
 func (w *watcher) Close() error { return nil }
 
 func clockSynced() (bool, error) { return false, errors.ErrUnsupported }
+
+func kernelLink(string) (linkSettings, error) { return linkSettings{}, errors.ErrUnsupported }
