@@ -16,6 +16,8 @@ import (
 const (
 	// sessionGap is the shortest pause between two sessions: some servers still hold the old one at once after its end.
 	sessionGap = 200 * time.Millisecond
+	// catchUpWait bounds how long the first session waits for the journal of before the restart.
+	catchUpWait = 2 * time.Second
 	// restartGrace is how long a Rebooter has, before sessions go on as if the restart had not been asked for.
 	restartGrace = 5 * time.Minute
 )
@@ -71,6 +73,8 @@ type state struct {
 	restart      *RestartCause
 	restartAsked time.Time
 	reset        bool
+	caughtUp     bool      // the journal of before the start was taken in
+	bootedAt     time.Time // start of Run
 	bootRev      uint64 // newest revision when Run began
 	halted       bool   // after a factory reset: nothing may be written any more
 	pollAt       time.Time
@@ -138,10 +142,12 @@ func (c *CPE) Run(ctx context.Context) error {
 	defer close(c.done)
 
 	c.sessionDone, c.transferDone = make(chan sessionResult, 1), make(chan transferResult, 1)
-	c.offer = len(supportedVersions) - 1
+	c.offer, c.bootedAt = len(supportedVersions)-1, time.Now()
 	if err := c.restore(); err != nil {
 		return err
 	}
+	cursor, known := c.e.Store().Cursor(writerName)
+	c.caughtUp = !known || cursor >= c.bootRev
 	server, err := c.listen()
 	if err != nil {
 		return err
@@ -299,6 +305,7 @@ func (c *CPE) refresh(ctx context.Context, first bool) {
 // happened takes one event of the bridge in.
 func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
 	c.lastEvent = &ev
+	c.caughtUp = c.caughtUp || ev.Rev >= c.bootRev || ev.Kind == bridge.EventResync
 	if ev.Kind == bridge.EventResync {
 		c.log.Warn("journal was trimmed: changes of stored parameters before it may go unreported")
 		c.changes.stale = true
@@ -375,6 +382,9 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 func (c *CPE) plan(now time.Time) (start bool, at time.Time) {
 	if c.running != nil || !c.set.usable() || c.restart != nil {
 		return false, time.Time{}
+	}
+	if !c.caughtUp && now.Sub(c.bootedAt) < catchUpWait { // the first Inform tells what changed before the restart, too
+		return false, c.bootedAt.Add(catchUpWait)
 	}
 	consider := func(t time.Time) {
 		if at.IsZero() || t.Before(at) {

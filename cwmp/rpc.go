@@ -219,22 +219,21 @@ func spvFault(list []soap.ParameterValue, res bridge.Result, err error) *soap.Fa
 	return f
 }
 
-// outcomeError is the first thing that went wrong with an operation.
+// outcomeError is the most exact thing that went wrong with an operation: a parameter before its object before the whole.
 func outcomeError(o bridge.Outcome) error {
-	if o.Err != nil {
-		return o.Err
-	}
 	for _, obj := range o.Objects {
 		for _, p := range obj.Params {
 			if p.Err != nil {
 				return p.Err
 			}
 		}
+	}
+	for _, obj := range o.Objects {
 		if obj.Err != nil {
 			return obj.Err
 		}
 	}
-	return nil
+	return o.Err
 }
 
 // changeError is outcomeError over a whole change.
