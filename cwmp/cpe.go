@@ -127,8 +127,8 @@ func New(o Options) (*CPE, error) {
 }
 
 // Run serves until ctx ends or Close is called, and joins everything it started. It returns nil then, *RestartError when the
-// ACS asked for a restart that the caller has to carry out, or an error when the CPE cannot work at all (its records cannot
-// be read, the connection-request port is taken). It can be called once.
+// ACS asked for a restart that the caller has to carry out, or an error when the CPE cannot work at all because its records
+// cannot be read. It can be called once.
 func (c *CPE) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -148,14 +148,9 @@ func (c *CPE) Run(ctx context.Context) error {
 	}
 	cursor, known := c.e.Store().Cursor(writerName)
 	c.caughtUp = !known || cursor >= c.bootRev
-	server, err := c.listen()
-	if err != nil {
-		return err
-	}
-	c.server = server
+	c.server = newConnServer(c)
 	watcher, err := c.e.Watch(writerName)
 	if err != nil {
-		c.server.close()
 		return fmt.Errorf("cwmp: watch the journal: %w", err)
 	}
 	c.ackEvent = watcher.Ack

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"twinspan/bridge"
+	"twinspan/cwmp/connreq"
 )
 
 // Names of the writers that this package is.
@@ -43,6 +44,8 @@ type Options struct {
 
 	// Listen is the address of the connection-request server; "" is DefaultListen, "off" none.
 	Listen string
+	// RequestsPerMinute bounds the connection requests that are accepted; others get 503 (10).
+	RequestsPerMinute int
 	// ConnectionRequestHost replaces the address found by looking at the route to the ACS (a port forwarding, say).
 	ConnectionRequestHost string
 
@@ -111,6 +114,9 @@ func (o *Options) validate() error {
 	}
 	if o.Listen == "" {
 		o.Listen = DefaultListen
+	}
+	if o.RequestsPerMinute <= 0 {
+		o.RequestsPerMinute = connreq.DefaultPerMinute
 	}
 	if o.MaxFileSize <= 0 {
 		o.MaxFileSize = DefaultMaxFileSize

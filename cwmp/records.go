@@ -2,14 +2,13 @@ package cwmp
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	"twinspan/bridge"
+	"twinspan/cwmp/connreq"
 	"twinspan/datamodel"
 	"twinspan/store"
 )
@@ -71,9 +70,7 @@ func (c *CPE) restore() error {
 	}
 	slices.SortFunc(c.transfers, func(a, b *transfer) int { return strings.Compare(a.ID, b.ID) })
 	if c.mark.Path == "" {
-		var b [16]byte
-		rand.Read(b[:])
-		c.mark.Path = "/" + hex.EncodeToString(b[:]) // CR-15: not to be guessed, its own for every device
+		c.mark.Path = connreq.NewPath() // CR-15: not to be guessed, its own for every device
 	}
 	return nil
 }

@@ -112,9 +112,23 @@ func (s *session) setParameterValues(ctx context.Context, m *soap.SetParameterVa
 	}
 	res, err := s.shield.Apply(ctx, change)
 	if fault := spvFault(m.ParameterList, res, err); fault != nil {
+		for i := range fault.SetParameterValuesFault {
+			s.booleanValue(&fault.SetParameterValuesFault[i])
+		}
 		return nil, fault
 	}
 	return &soap.SetParameterValuesResponse{Status: status(res)}, nil
+}
+
+// booleanValue makes a text that is no boolean an invalid value: the four texts of a boolean are like an enumeration. SPV-09
+func (s *session) booleanValue(f *soap.SetParameterValuesFault) {
+	if f.FaultCode != soap.InvalidParameterType {
+		return
+	}
+	m, ok := s.c.e.Schema().Lookup(canonicalPath(f.ParameterName))
+	if ok && m.Param != nil && m.Param.Any().Type == datamodel.TypeBoolean {
+		f.FaultCode = soap.InvalidParameterValue
+	}
 }
 
 // badNames finds what is no full parameter name. SPV-11
