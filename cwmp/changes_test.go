@@ -38,6 +38,7 @@ func (r *rig) settle() {
 // COEX-01: an active parameter changed by a Controller opens a session; ParameterKey is not touched. The ACS's own change of
 // it does not (DESIGN invariant 7).
 func TestCOEX01ActiveChange(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.notify(zonePath, 2)
 	r.rpc(&soap.SetParameterValues{ParameterKey: "PK", ParameterList: values(zonePath, "own")})
@@ -68,6 +69,7 @@ func TestCOEX01ActiveChange(t *testing.T) {
 
 // EVT-10: passive changes wait for the next Inform. ATT-18: back to the known value is no change.
 func TestEVT10Passive(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.rpc(&soap.SetParameterValues{ParameterList: values(zonePath, "A")})
 	r.notify(zonePath, 1)
@@ -97,6 +99,7 @@ func TestEVT10Passive(t *testing.T) {
 
 // A passive change that was not told survives a restart, because the journal is read again.
 func TestPassiveSurvivesRestart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.notify(zonePath, 1)
 	r.sys(zonePath, "B")
@@ -113,6 +116,7 @@ func TestPassiveSurvivesRestart(t *testing.T) {
 // ATT-17: several active changes at once, one Inform with the final values. ATT-19: the throttle holds it back, other
 // reasons not.
 func TestATT19Throttle(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.rpc(&soap.SetParameterValues{ParameterList: values("Device.ManagementServer.DefaultActiveNotificationThrottle", "1")})
 	r.notify(zonePath, 2)
@@ -137,6 +141,7 @@ func TestATT19Throttle(t *testing.T) {
 
 // SES-26: what changes during a session waits for the next one. A change after the Inform was frozen is not lost.
 func TestSES26ChangeDuringSession(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.notify(zonePath, 2)
 	n := r.acs.count()
@@ -159,6 +164,7 @@ func TestSES26ChangeDuringSession(t *testing.T) {
 
 // An unacknowledged Inform keeps its changes and reports current values next time.
 func TestChangeKeptOverFailure(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.notify(zonePath, 2)
 	n := r.acs.count()
@@ -178,6 +184,7 @@ func TestChangeKeptOverFailure(t *testing.T) {
 // Live values: a new software version after a restart (DL-12), a status that follows the ACS's own write (SPV-19), the
 // number of rows (ADD-08), and not the number the ACS changed itself.
 func TestLiveValues(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	const status, count = "Device.IP.Interface.2.Status", "Device.NAT.PortMappingNumberOfEntries"
 	r.notify(status, 2)
@@ -217,6 +224,7 @@ func TestLiveValues(t *testing.T) {
 
 // ATT-01 and the InformParameter table: IPT-02, IPT-04, IPT-05, INF-12.
 func TestInformParameter(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	const row = "Device.ManagementServer.InformParameter.1."
 	a := r.run(&soap.AddObject{ObjectName: "Device.ManagementServer.InformParameter."},

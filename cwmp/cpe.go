@@ -41,6 +41,7 @@ type CPE struct {
 
 	// Seams for tests.
 	random  func() float64
+	gap     time.Duration
 	session func(ctx context.Context, set settings) sessionResult
 
 	// The rest belongs to the goroutine in Run.
@@ -75,8 +76,8 @@ type state struct {
 	reset        bool
 	caughtUp     bool      // the journal of before the start was taken in
 	bootedAt     time.Time // start of Run
-	bootRev      uint64 // newest revision when Run began
-	halted       bool   // after a factory reset: nothing may be written any more
+	bootRev      uint64    // newest revision when Run began
+	halted       bool      // after a factory reset: nothing may be written any more
 	pollAt       time.Time
 	lastEvent    *bridge.Event // newest event of the journal taken in
 	frozenEvent  *bridge.Event // the same, when the Inform in progress was built
@@ -112,7 +113,7 @@ func New(o Options) (*CPE, error) {
 		return nil, err
 	}
 	c := &CPE{o: o, e: o.Engine, log: o.Log.With("part", "cwmp"), tasks: make(chan func()), requests: make(chan struct{}, 1), done: make(chan struct{}),
-		random: rand.Float64, prov: newProvider(o.Engine.Schema()), forced: forcedInform(o.Engine.Schema())}
+		random: rand.Float64, gap: sessionGap, prov: newProvider(o.Engine.Schema()), forced: forcedInform(o.Engine.Schema())}
 	c.session = c.runSession
 	if c.o.WriteLog == nil {
 		c.o.WriteLog = c.writeJournal
@@ -390,7 +391,7 @@ func (c *CPE) plan(now time.Time) (start bool, at time.Time) {
 		if c.endedAt.IsZero() {
 			return now
 		}
-		return c.endedAt.Add(max(d, sessionGap))
+		return c.endedAt.Add(max(d, c.gap))
 	}
 	if c.wanted { // RTY-05, RTY-06: a new event does not wait for the retry
 		consider(gap(0))
@@ -455,11 +456,11 @@ func (c *CPE) startSession(ctx context.Context) {
 
 // freeze fixes what the Inform of the session in progress tells; what arises later waits for the next session.
 func (c *CPE) freeze(ctx context.Context) sessionJob {
-	c.changes.compare(ctx, c.e.View(acsWriter))
-	c.activeNew = false           // goes out with this very Inform
-	if c.queue.has(evBootstrap) { // everything is news to a new ACS
-		c.changes.pending = map[string]*pending{}
+	if c.queue.has(evBootstrap) { // everything is news to a new ACS: what it is told now is what it knows
+		c.changes.pending, c.changes.known = map[string]*pending{}, map[string]string{}
 	}
+	c.changes.compare(ctx, c.e.View(acsWriter))
+	c.activeNew = false // goes out with this very Inform
 	changed := c.changes.freeze(maxInformParams)
 	c.frozenEvent = c.lastEvent
 	job := sessionJob{events: c.queue.freeze(len(changed) > 0), changed: changed, retryCount: c.failures, offer: c.offer}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -205,6 +206,17 @@ type rig struct {
 	result chan error
 	opts   func(*Options)
 	extra  map[string]string // factory values
+	listen string            // the same after a restart
+}
+
+// freeAddress finds a port that is free now.
+func freeAddress(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 var testSupports = []string{"Device.RootDataModelVersion", "Device.DeviceInfo.", "Device.ManagementServer.", "Device.Time.", "Device.NAT.",
@@ -253,13 +265,17 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	o := Options{Engine: r.engine, DataDir: r.dir, Listen: "127.0.0.1:0", LivePoll: 50 * time.Millisecond}
+	if r.listen == "" {
+		r.listen = freeAddress(r.t)
+	}
+	o := Options{Engine: r.engine, DataDir: r.dir, Listen: r.listen, LivePoll: 50 * time.Millisecond}
 	if r.opts != nil {
 		r.opts(&o)
 	}
 	if r.cpe, err = New(o); err != nil {
 		r.t.Fatal(err)
 	}
+	r.cpe.gap = 20 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if err := r.engine.Start(ctx); err != nil {

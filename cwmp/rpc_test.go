@@ -11,6 +11,7 @@ import (
 
 // RPC-01, RPC-02, RPC-03: the list is exactly what works.
 func TestRPC01Methods(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	list := r.rpc(&soap.GetRPCMethods{}).(*soap.GetRPCMethodsResponse).MethodList
 	for _, name := range []string{"GetRPCMethods", "SetParameterValues", "GetParameterValues", "GetParameterNames", "SetParameterAttributes",
@@ -42,6 +43,7 @@ func names(m soap.Message) []string {
 }
 
 func TestGetParameterNames(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	ask := func(path string, next bool) soap.Message {
 		return &soap.GetParameterNames{ParameterPath: path, NextLevel: next}
@@ -106,6 +108,7 @@ func TestGetParameterNames(t *testing.T) {
 }
 
 func TestGetParameterValues(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, map[string]string{"Device.ManagementServer.Password": "geheim", "Device.ManagementServer.ConnectionRequestPassword": "geheim"})
 	ask := func(names ...string) soap.Message { return &soap.GetParameterValues{ParameterNames: names} }
 	a := r.run(ask(""), ask("Device.ManagementServer."), ask("Device.Nonsense"), ask("Device.DeviceInfo.SoftwareVersion", "Device.Nonsense", "Device.DeviceInfo.HardwareVersion"),
@@ -160,6 +163,7 @@ func TestGetParameterValues(t *testing.T) {
 }
 
 func TestSetParameterValues(t *testing.T) {
+	t.Parallel()
 	const prov, iface = "Device.DeviceInfo.ProvisioningCode", "Device.IP.Interface.1."
 	tests := []struct {
 		name   string
@@ -191,6 +195,7 @@ func TestSetParameterValues(t *testing.T) {
 	answers := r.run(rpcs...)
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			f := wantFault(t, answers[i], tt.top)
 			got := map[string]soap.FaultCode{}
 			for _, p := range f.SetParameterValuesFault {
@@ -209,6 +214,7 @@ func TestSetParameterValues(t *testing.T) {
 
 // SPV-02, SPV-10, SPV-16, SPV-17, SPV-20, GPV-12.
 func TestSetParameterValuesGood(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	typed := func(kind soap.Type, kv ...string) *soap.SetParameterValues {
 		list := values(kv...)
@@ -246,6 +252,7 @@ func TestSetParameterValuesGood(t *testing.T) {
 
 // ADD-01, ADD-04 to ADD-07, ADD-09.
 func TestAddDeleteObject(t *testing.T) {
+	t.Parallel()
 	const table = "Device.NAT.PortMapping."
 	r := newRig(t, nil, nil)
 	a := r.run(&soap.AddObject{ObjectName: table, ParameterKey: "K1"}, &soap.AddObject{ObjectName: table, ParameterKey: "K2"},
@@ -286,6 +293,7 @@ func TestAddDeleteObject(t *testing.T) {
 }
 
 func TestAttributes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	const prov, name, up, en = "Device.DeviceInfo.ProvisioningCode", "Device.Time.LocalTimeZone", "Device.DeviceInfo.UpTime", "Device.IP.Interface.1.Enable"
 	set := func(list ...soap.SetAttribute) soap.Message { return &soap.SetParameterAttributes{ParameterList: list} }
@@ -339,6 +347,7 @@ func TestAttributes(t *testing.T) {
 
 // The isolated view: a write of another manager during the session is not seen in it (DESIGN invariant 5).
 func TestShield(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.ended(1)
 	const zone = "Device.Time.LocalTimeZone"

@@ -12,6 +12,7 @@ import (
 
 // EVT-01, INF-02, INF-05: the first Inform.
 func TestEVT01FirstContact(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.ended(1)
 	if got := r.acs.methods(0); !slices.Equal(got, []string{"Inform", "-"}) {
@@ -45,6 +46,7 @@ func TestEVT01FirstContact(t *testing.T) {
 
 // EVT-02: a restart is a BOOT, not a BOOTSTRAP; undelivered events of before are told.
 func TestEVT02Restart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.ended(1)
 	r.restart()
@@ -55,6 +57,7 @@ func TestEVT02Restart(t *testing.T) {
 }
 
 func TestHoldRequests(t *testing.T) {
+	t.Parallel()
 	hold := true
 	tests := []struct {
 		name string
@@ -97,6 +100,7 @@ func TestHoldRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, nil, nil)
 			r.ended(1)
 			r.acs.script(tt.script(r.acs))
@@ -115,6 +119,7 @@ func TestHoldRequests(t *testing.T) {
 
 // SES-10: after an empty message while nothing was held, no request of the CPE's own follows in the session.
 func TestSES10NoRequestAfterEmpty(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.ended(1)
 	arrived, held := make(chan struct{}), make(chan struct{})
@@ -150,6 +155,7 @@ func TestSES10NoRequestAfterEmpty(t *testing.T) {
 
 // What goes wrong with the Inform fails the session, keeps the events and is tried again with RetryCount 1.
 func TestInformFailures(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		bad  func(a *scriptedACS, env *soap.Envelope) (int, *soap.Envelope)
@@ -201,6 +207,7 @@ func TestInformFailures(t *testing.T) {
 
 // Fault 8005 to Inform: the same Inform again in the same session, bounded.
 func TestInformRetryRequest(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, map[string]string{"Device.ManagementServer.EnableCWMP": "false"})
 	count := 0
 	r.acs.script(func(n int, env *soap.Envelope) (int, *soap.Envelope, bool) {
@@ -224,6 +231,7 @@ func TestInformRetryRequest(t *testing.T) {
 
 // VER-02, VER-03: the namespace of the answers follows the ACS.
 func TestVER03Namespace(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ reply, use, want string }{
 		{soap.NSCWMP10, "", soap.NSCWMP10}, {soap.NSCWMP12, "1.1", soap.NSCWMP11}, {soap.NSCWMP12, "1.4", soap.NSCWMP12}, {soap.NSCWMP14, "", soap.NSCWMP12},
 	} {
@@ -247,6 +255,7 @@ func TestVER03Namespace(t *testing.T) {
 
 // SES-04: the ID comes back exactly. SES-32: a fault that answers nothing is answered by nothing.
 func TestSES04EchoAndStrayFault(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.ended(1)
 	const id = "a b/<&é-1"
@@ -271,6 +280,7 @@ func TestSES04EchoAndStrayFault(t *testing.T) {
 
 // EVT-12: a connection request is not tried again.
 func TestEVT12ConnectionRequestOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.ended(1)
 	r.acs.script(func(n int, env *soap.Envelope) (int, *soap.Envelope, bool) {
@@ -289,6 +299,7 @@ func TestEVT12ConnectionRequestOnce(t *testing.T) {
 
 // EVT-16, RB-01, RB-02: Reboot is answered, the session ends, then one restart; the next Inform has BOOT and M Reboot.
 func TestEVT16Reboot(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	answers := r.run(&soap.Reboot{CommandKey: "RK1"}, &soap.GetRPCMethods{})
 	if _, ok := answers[0].(*soap.RebootResponse); !ok {
@@ -314,6 +325,7 @@ func TestEVT16Reboot(t *testing.T) {
 
 // FR-01, FR-02: everything is as new.
 func TestFR01FactoryReset(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.rpc(&soap.SetParameterValues{ParameterKey: "PK", ParameterList: values("Device.DeviceInfo.ProvisioningCode", "x")})
 	r.rpc(&soap.ScheduleInform{CommandKey: "S", DelaySeconds: 3600})
@@ -346,6 +358,7 @@ func TestFR01FactoryReset(t *testing.T) {
 // EVT-03, EVT-04: the URL changed by the ACS: this session ends normally, BOOTSTRAP goes to the new one; the same value
 // again is no change.
 func TestEVT03NewURL(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	other := newACS(t)
 	r.rpc(&soap.SetParameterValues{ParameterList: values("Device.ManagementServer.URL", r.acs.srv.URL)})
@@ -365,6 +378,7 @@ func TestEVT03NewURL(t *testing.T) {
 
 // ScheduleInform: SI-02, EVT-09.
 func TestEVT09ScheduleInform(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	wantFault(t, r.rpc(&soap.ScheduleInform{DelaySeconds: 0, CommandKey: "x"}), soap.InvalidArguments)
 	n := r.acs.count()
@@ -381,6 +395,7 @@ func TestEVT09ScheduleInform(t *testing.T) {
 
 // PER-01, PER-04 over the wire, and EnableCWMP.
 func TestPeriodicAndEnable(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, nil)
 	r.ended(1)
 	r.rpc(&soap.SetParameterValues{ParameterList: values("Device.ManagementServer.PeriodicInformInterval", "1", "Device.ManagementServer.PeriodicInformEnable", "true")})
