@@ -262,6 +262,11 @@ func TestConnectionRequests(t *testing.T) {
 	if got := r.dev.Sessions(); got > n+1 || n > 3 {
 		t.Errorf("%d sessions before, %d after", n, got)
 	}
+	r.rig.wait("the new password to be taken over", func() bool {
+		now := ""
+		r.cpe.call(r.ctx(), func() error { now = r.cpe.set.connReqSecret; return nil })
+		return now == "new"
+	})
 	if code := ask("acs", "knock"); code != 401 {
 		t.Errorf("old password: %d", code)
 	}
