@@ -92,6 +92,8 @@ func answer(m soap.Message) soap.Message {
 			list = append(list, soap.ParameterValue{Name: n, Value: "v", Type: soap.String})
 		}
 		return &soap.GetParameterValuesResponse{ParameterList: list}
+	case *soap.SetParameterValues:
+		return &soap.SetParameterValuesResponse{Status: len(m.ParameterKey)}
 	case *soap.Reboot:
 		return &soap.RebootResponse{}
 	}
@@ -207,12 +209,18 @@ func TestHold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if v, err := d.GetValues(t.Context(), "Device.A"); err != nil || len(v) != 1 || v[0].Name != "Device.A" {
+		t.Error(v, err)
+	}
+	if status, err := d.SetValues(t.Context(), "k", soap.ParameterValue{Name: "Device.A", Value: "1", Type: soap.Int}); err != nil || status != 1 {
+		t.Error(status, err)
+	}
 	if d.Sessions() != 0 {
 		t.Error("the session ended while held")
 	}
 	release()
 	release()
-	if n := <-result; n != 3 {
+	if n := <-result; n != 5 {
 		t.Errorf("%d requests", n)
 	}
 	if err := d.WaitIdle(t.Context(), 1); err != nil || s.Counters().Sessions != 1 {

@@ -101,6 +101,24 @@ func (d *Device) Call(ctx context.Context, request soap.Message) (soap.Message, 
 	}
 }
 
+// GetValues asks for parameters, or with a partial path for all below it.
+func (d *Device) GetValues(ctx context.Context, names ...string) ([]soap.ParameterValue, error) {
+	m, err := d.Call(ctx, &soap.GetParameterValues{ParameterNames: names})
+	if err != nil {
+		return nil, err
+	}
+	return m.(*soap.GetParameterValuesResponse).ParameterList, nil
+}
+
+// SetValues sets parameters, all or none. It returns the Status: 0 applied, 1 not yet applied.
+func (d *Device) SetValues(ctx context.Context, parameterKey string, values ...soap.ParameterValue) (status int, err error) {
+	m, err := d.Call(ctx, &soap.SetParameterValues{ParameterList: values, ParameterKey: parameterKey})
+	if err != nil {
+		return 0, err
+	}
+	return m.(*soap.SetParameterValuesResponse).Status, nil
+}
+
 // Queued is the number of calls that wait to be sent.
 func (d *Device) Queued() int {
 	d.server.mu.Lock()

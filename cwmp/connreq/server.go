@@ -128,7 +128,7 @@ func Start(cfg Config) (*Server, error) {
 		accept: rate.NewLimiter(rate.Limit(float64(cfg.PerMinute)/60), cfg.Burst),
 	}
 	s.http = &http.Server{
-		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: maxHeader,
+		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: maxHeader, DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what strangers send is not worth a line each
 	}

@@ -138,6 +138,7 @@ func TestRawRequests(t *testing.T) {
 		"HTTP/1.0":        {"GET " + f.cfg.Path + " HTTP/1.0\r\n\r\n", 401},
 		"HEAD":            {"HEAD " + f.cfg.Path + " HTTP/1.1\r\nHost: x\r\n\r\n", 405},
 		"POST":            {"POST " + f.cfg.Path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx", 405},
+		"OPTIONS":         {"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 405},
 		"GET with body":   {get + "Content-Length: 3\r\n\r\nabc", 400},
 		"chunked body":    {get + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 400},
 		"other path":      {"GET /other HTTP/1.1\r\nHost: x\r\n\r\n", 404},

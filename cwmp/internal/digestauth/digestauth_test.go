@@ -180,3 +180,21 @@ func TestOptions(t *testing.T) {
 		t.Error("algorithm FOO")
 	}
 }
+
+// Whatever is in the header, nothing panics and nothing but the right response is accepted.
+func FuzzCheck(f *testing.F) {
+	f.Add(`Digest username="acs", realm="cpe", nonce="n", uri="/path", response="0", qop=auth, nc=00000001, cnonce="c"`)
+	f.Add(`Digest username="acs", realm="cpe", nonce="", uri="http://x/path?y", algorithm=MD5, response=""`)
+	f.Add(`Digest nc=ffffffff`)
+	auth, err := New(Options{Realm: "cpe", Algorithms: []string{"MD5", "SHA-256", "MD5-sess"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		r := httptest.NewRequest("GET", "/path", nil)
+		r.Header.Set("Authorization", line)
+		if auth.Check(r, "", lookup) == OK {
+			t.Error("accepted without a nonce of ours")
+		}
+	})
+}
