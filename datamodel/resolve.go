@@ -388,11 +388,12 @@ func (r *resolver) rows(obj *Object, table string, st *Step, rest []Step) error 
 }
 
 func (r *resolver) eachRow(obj *Object, table string, fn func(row string) error) error {
+	buf := append(make([]byte, 0, len(table)+len("4294967295.")), table...)
 	for _, n := range r.tree.Instances(table) {
 		if err := r.spend(1); err != nil {
 			return err
 		}
-		row := table + strconv.FormatUint(uint64(n), 10) + "."
+		row := string(append(strconv.AppendUint(buf, uint64(n), 10), '.'))
 		if !r.visible(row, ObjectPath) { // R-GIN.0
 			continue
 		}
