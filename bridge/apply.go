@@ -15,7 +15,7 @@ import (
 
 // Limits of one Change.
 const (
-	maxOps      = 4096
+	maxOps      = 16384 // a SetParameterValues has one for each parameter
 	maxSettings = 65536
 	// maxAttempts is how often a change is staged anew because live values were missing or the candidate that the
 	// providers had prepared was overtaken by another commit.
@@ -49,6 +49,7 @@ func (e *Engine) apply(ctx context.Context, w Writer, c Change, since uint64) (R
 	if w.Protocol != 0 && !w.System {
 		meta.Protocol = w.Protocol.String()
 	}
+	r.forecast()
 	for range maxAttempts {
 		var commit store.Commit
 		var err error
@@ -177,6 +178,7 @@ type run struct {
 	since uint64 // shielded sessions: revision of their snapshot
 
 	live     *staged
+	pure     [][]pureValue // by operation and setting
 	prepared []datamodel.Write
 	job      *applyJob
 
@@ -190,6 +192,46 @@ type run struct {
 	blamed  []refusal // found by check; survives the rounds
 	failed  error
 	learn   bool // the writer's class is new and rides in this commit
+}
+
+// pureValue is what can be said of a setting without the tree.
+type pureValue struct {
+	param *datamodel.Param
+	value string
+	err   error
+}
+
+// forecast does outside the store's writer goroutine what needs no tree: the canonical form of values under plain
+// paths. References are left to the transaction.
+func (r *run) forecast() {
+	r.pure = make([][]pureValue, len(r.c.Ops))
+	for i := range r.c.Ops {
+		op := &r.c.Ops[i]
+		if len(op.Settings) == 0 || op.Alias != "" || strings.ContainsAny(op.Path, "*[#+") {
+			continue
+		}
+		object, ok := toCanonical(r.w.Protocol, op.Path)
+		if !ok {
+			continue
+		}
+		m, ok := r.e.schema.Lookup(object)
+		if !ok {
+			continue
+		}
+		for j := range op.Settings {
+			p := m.Object.Param(op.Settings[j].Name)
+			if p == nil {
+				continue
+			}
+			if f := r.facts(p); f != nil && f.PathRef == nil {
+				value, err := f.Canonical(op.Settings[j].Value)
+				if r.pure[i] == nil {
+					r.pure[i] = make([]pureValue, len(op.Settings))
+				}
+				r.pure[i][j] = pureValue{p, value, err}
+			}
+		}
+	}
 }
 
 func (r *run) result(rev uint64) Result {

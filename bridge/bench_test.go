@@ -140,3 +140,30 @@ func BenchmarkDeleteCascade(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSetMany is a SetParameterValues of 1,000 parameters as the CWMP session sends it.
+func BenchmarkSetMany(b *testing.B) {
+	r := bigRig(b)
+	i := 0
+	names := []string{"MinAddress", "MaxAddress", "DomainName", "LeaseTime"}
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		c := Change{Atomic: true, AllErrors: true}
+		for n := 1; n <= 50; n++ {
+			for _, name := range names {
+				v := fmt.Sprintf("10.0.%d.%d", n, i%250)
+				if name == "LeaseTime" {
+					v = fmt.Sprint(i)
+				}
+				for range 5 {
+					c.Ops = append(c.Ops, set(fmt.Sprintf("Device.DHCPv4.Server.Pool.%d.", n), name, v))
+				}
+			}
+		}
+		if _, err := r.Apply(context.Background(), acs, c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/param")
+}

@@ -42,7 +42,7 @@
 //
 // # Limits
 //
-// 4,096 operations and 65,536 settings a change; provider budgets 1 s (read), 2 s (prepare), 5 s (apply, as waited
+// 16,384 operations and 65,536 settings a change; provider budgets 1 s (read), 2 s (prepare), 5 s (apply, as waited
 // for; 60 s in all), 10 s (rows), and 8 overdue calls of one provider; 1,024 in-memory events, 64 consumers; a shield
 // lives 300 s, 60 s idle, 4,096 revisions; 256 rules, 256 remembered writers, 256 held resources; 512 live paths of a
 // consumer and 2,048 live objects.

@@ -55,9 +55,8 @@ func (r *run) opSet(i int, op *Op, o *Outcome) {
 }
 
 // settings stages the parameters of one object. create is nil, or the set of parameters that count as required because
-// they are keys of a new row.
+// they are keys of a new row. What was staged of an object that failed is rolled back by the caller.
 func (r *run) settings(key maskKey, obj *datamodel.Object, path string, list []Setting, create map[string]bool, oo *ObjectOutcome) {
-	sp, mark := r.tx.Savepoint(), len(r.effects)
 	oo.Params = make([]ParamOutcome, len(list))
 	for j := range list {
 		s := &list[j]
@@ -81,10 +80,6 @@ func (r *run) settings(key maskKey, obj *datamodel.Object, path string, list []S
 		if !f.Hidden && !f.Command && (!f.Secured || r.w.secured(r.baseV)) {
 			po.Value = outValue(r.w.Protocol, f, value)
 		}
-	}
-	if oo.Err != nil {
-		r.tx.RollbackTo(sp)
-		r.effects = r.effects[:mark]
 	}
 }
 
@@ -110,7 +105,7 @@ func (r *run) setting(key maskKey, obj *datamodel.Object, path string, s *Settin
 	if err := r.access(m, f, old, stored, create); err != nil {
 		return m, "", err
 	}
-	value, err := r.canonical(m, f, s.Value)
+	value, err := r.canonical(key, m, f, s.Value)
 	if err != nil {
 		return m, "", err
 	}
@@ -203,7 +198,14 @@ func (r *run) access(m datamodel.Match, f *datamodel.Facts, old store.Leaf, stor
 }
 
 // canonical brings a value into the form that is stored; references lose their spelling and their unique keys.
-func (r *run) canonical(m datamodel.Match, f *datamodel.Facts, value string) (string, error) {
+func (r *run) canonical(key maskKey, m datamodel.Match, f *datamodel.Facts, value string) (string, error) {
+	if pure := r.pure[key.op]; key.setting < len(pure) && pure[key.setting].param == m.Param {
+		known := &pure[key.setting]
+		if known.err != nil {
+			return "", asAsked(known.err, r.spell(m.Path))
+		}
+		return known.value, nil
+	}
 	if f.PathRef != nil && value != "" && r.w.Protocol != 0 {
 		t := r.tree()
 		items := []string{value}
