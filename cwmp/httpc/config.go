@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 )
@@ -26,7 +25,8 @@ const (
 	maxCookieBytes          = 4096
 	maxHeaderBytes          = 64 << 10
 	maxDrain                = 64 << 10 // of a body nobody reads, to keep the connection
-	exchangeFactor          = 10       // a POST with its answer may last so many timeouts
+	keepAliveMargin         = 500 * time.Millisecond
+	exchangeFactor          = 10 // a POST with its answer may last so many timeouts
 )
 
 // Secret is a text that does not print itself.
@@ -60,7 +60,7 @@ type Config struct {
 	ConnectTimeout   time.Duration // TCP and TLS each; 0 means 30 s
 	MaxResponseBytes int           // after decompression; 0 means 1 MiB
 	Compression      Compression
-	UserAgent        string // 0 means "twinspan"
+	UserAgent        string // empty means "twinspan"
 
 	RootCAs      *x509.CertPool    // nil: the roots of the system
 	Certificates []tls.Certificate // the CPE's own
@@ -99,9 +99,6 @@ func (c *Config) Validate() error {
 	case NoCompression, GZIP, Deflate:
 	default:
 		return fmt.Errorf("Compression: %q is not known", string(c.Compression))
-	}
-	if strings.ContainsAny(c.Username, ":") && c.BasicInClear {
-		return errors.New("Username: a colon cannot be sent by Basic")
 	}
 	return nil
 }

@@ -15,7 +15,7 @@
 //
 // It answers up to three challenges (Digest MD5, MD5-sess, SHA-256; Basic over TLS, unasked), follows up to five
 // redirects in a row with method and body kept, opens a new connection when the ACS closed the old one between two
-// messages, undoes gzip and deflate, and stops reading at the limit. It never sends a message twice on its own after
+// messages or announced that it would (Keep-Alive: timeout), undoes gzip and deflate, and stops reading at the limit. It never sends a message twice on its own after
 // anything of it may have been processed: that is an error, and the session has failed.
 //
 // # Caveats

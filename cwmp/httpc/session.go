@@ -65,6 +65,7 @@ type Session struct {
 	auth      authState
 	stats     Stats
 
+	keepUntil   time.Time    // when the ACS said it closes an idle connection; zero: it did not say
 	alive       atomic.Int32 // open connections
 	connections atomic.Int32
 }
@@ -173,6 +174,9 @@ func (s *Session) explain(ctx context.Context, err error) error {
 
 // once makes one HTTP exchange. It returns either the answer, or the header of a 401 or redirect to be dealt with.
 func (s *Session) once(ctx context.Context, body []byte) (*http.Response, *Response, error) {
+	if !s.keepUntil.IsZero() && time.Now().After(s.keepUntil) {
+		s.transport.CloseIdleConnections() // it is being closed at the other end; a message sent now could be lost
+	}
 	req, err := s.request(ctx, body)
 	if err != nil {
 		return nil, nil, err
@@ -183,6 +187,7 @@ func (s *Session) once(ctx context.Context, body []byte) (*http.Response, *Respo
 	}
 	defer resp.Body.Close()
 	s.takeCookies(resp)
+	defer func() { s.keepUntil = keepUntil(resp.Header.Get("Keep-Alive")) }()
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusNoContent:
 		answer, err := s.read(resp)
@@ -399,6 +404,18 @@ func compress(body []byte, coding Compression) ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// keepUntil reads "timeout=5, max=100": a connection idle for so many seconds is closed by the ACS.
+func keepUntil(header string) time.Time {
+	for _, part := range strings.Split(header, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		seconds, err := strconv.Atoi(strings.Trim(value, `" `))
+		if strings.EqualFold(name, "timeout") && err == nil && seconds > 0 && seconds < 1<<20 {
+			return time.Now().Add(time.Duration(seconds)*time.Second - keepAliveMargin)
+		}
+	}
+	return time.Time{}
 }
 
 func retryAfter(resp *http.Response) time.Duration {

@@ -599,3 +599,25 @@ func TestConnectTimeouts(t *testing.T) {
 		t.Errorf("refused connection: %v", err)
 	}
 }
+
+// A connection that the ACS is about to close as idle is not used any more: the message could get lost.
+func TestAnnouncedClose(t *testing.T) {
+	srv := serve(t, false, status(200, "Keep-Alive", "timeout=1, max=100"))
+	s := open(t, Config{URL: srv.URL})
+	for range 3 {
+		post(t, s, "<x/>")
+	}
+	if n := s.Stats().Connections; n != 1 {
+		t.Errorf("%d connections for three messages at once", n)
+	}
+	time.Sleep(600 * time.Millisecond)
+	post(t, s, "<x/>")
+	if n := s.Stats().Connections; n != 2 {
+		t.Errorf("%d connections after the announced time", n)
+	}
+	for header, want := range map[string]bool{"": false, "timeout": false, "timeout=-1": false, "max=5, Timeout=30": true, "timeout=99999999999": false} {
+		if keepUntil(header).IsZero() == want {
+			t.Errorf("%q", header)
+		}
+	}
+}
