@@ -15,14 +15,16 @@
 //
 // It answers up to three challenges (Digest MD5, MD5-sess, SHA-256; Basic over TLS, unasked), follows up to five
 // redirects in a row with method and body kept, opens a new connection when the ACS closed the old one between two
-// messages or announced that it would (Keep-Alive: timeout), undoes gzip and deflate, and stops reading at the limit. It never sends a message twice on its own after
-// anything of it may have been processed: that is an error, and the session has failed.
+// messages or announced that it would (Keep-Alive: timeout), undoes gzip and deflate, and stops reading at the limit.
+// It never sends a message twice on its own after anything of it may have been processed: that is an error, and the
+// session has failed.
 //
 // # Caveats
 //
 // The body is held in memory by the caller until Post returns. Credentials go to the host of the configured URL only;
 // Config.TrustRedirects extends that. Basic over plain HTTP is refused unless Config.BasicInClear. Proxies and the
-// environment are not looked at. There is no HTTP/2.
+// environment are not looked at. There is no HTTP/2. What an ACS sends unasked on an idle connection is reported by
+// net/http through the standard log package; a program that must keep its own format redirects that one.
 //
 // # Promises
 //

@@ -621,3 +621,16 @@ func TestAnnouncedClose(t *testing.T) {
 		}
 	}
 }
+
+// An ACS that takes a message and dies may have processed it: it is not sent again.
+func TestNothingIsSentTwice(t *testing.T) {
+	srv := serve(t, false, answer("<a/>"), func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	s := open(t, Config{URL: srv.URL})
+	post(t, s, "<x/>")
+	if _, err := s.Post(t.Context(), []byte("<y/>")); err == nil {
+		t.Error("no error")
+	}
+	if n := len(srv.requests()); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+}
