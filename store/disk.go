@@ -48,6 +48,7 @@ const (
 	pageSize      = 4096 // fixed: kernels with larger pages would multiply every write
 	mapSize       = 8 << 20
 	fileMode      = 0o600
+	modestText    = 16 << 10
 )
 
 // mark is the state record: where the file stands.
@@ -90,6 +91,23 @@ type batch struct {
 	top     *Version
 	cursors map[string]uint64
 	gone    []string // cursors to be forgotten
+	relief  bool     // nothing but the older half of the journal goes
+}
+
+// modest reports whether a batch should fit into a full file, given the pages of some old journal entries: it adds no
+// value, no row, no records, and little text.
+func (b *batch) modest(m mark) bool {
+	if len(b.staged) == 0 || m.first >= m.rev {
+		return false
+	}
+	from, to := b.staged[0].tx.base, b.top
+	text := 0
+	for _, e := range b.entries {
+		for i := range e.Deltas {
+			text += len(e.Deltas[i].New)
+		}
+	}
+	return to.leaves <= from.leaves && to.rows <= from.rows && to.nRecs <= from.nRecs && text <= modestText
 }
 
 // disk is the file. The writer goroutine owns it; entries alone may be called from others.
@@ -163,9 +181,24 @@ func (w *writeTx) delPrefix(bucket []byte, prefix string) error {
 	return nil
 }
 
-// commit writes a batch in one bbolt transaction. It returns the bytes written and the encoded sizes of the entries.
-// DESIGN invariants 3 and 4.
+// commit makes a batch durable. It returns the bytes written and the encoded sizes of the entries. What does not grow
+// the store is not refused for want of room as long as there are old journal entries to give up: a full store can be
+// emptied.
 func (d *disk) commit(b *batch) (written int, sizes []int, err error) {
+	written, sizes, err = d.try(b)
+	if !errors.Is(err, ErrFull) || !b.modest(d.mark) {
+		return written, sizes, err
+	}
+	n, _, rerr := d.try(&batch{relief: true})
+	if written += n; rerr != nil {
+		return written, nil, err
+	}
+	n, sizes, err = d.try(b)
+	return written + n, sizes, err
+}
+
+// try writes a batch in one bbolt transaction. DESIGN invariants 3 and 4.
+func (d *disk) try(b *batch) (written int, sizes []int, err error) {
 	if d.broken != nil {
 		return 0, nil, d.broken
 	}
@@ -266,7 +299,7 @@ func (d *disk) fill(w *writeTx, b *batch) (m mark, sizes []int, err error) {
 		m.bytes += uint64(len(rec) + 4)
 		m.rev = e.Rev
 	}
-	if err := d.trim(w, &m); err != nil {
+	if err := d.trim(w, &m, b.relief); err != nil {
 		return m, nil, err
 	}
 	for c, rev := range b.cursors {
@@ -318,12 +351,16 @@ func (d *disk) takeBack(tx *bbolt.Tx) (uint64, error) {
 
 // trim removes the oldest entries when the ring is over its size; a sixteenth at a time, since each removal touches a
 // page of its own.
-func (d *disk) trim(w *writeTx, m *mark) error {
+func (d *disk) trim(w *writeTx, m *mark, relief bool) error {
 	maxN, maxB := uint64(d.opt.JournalEntries), uint64(d.opt.JournalBytes)
-	if m.rev+1-m.first <= maxN && m.bytes <= maxB {
+	switch n := m.rev + 1 - m.first; {
+	case relief:
+		maxN = n / 2
+	case n <= maxN && m.bytes <= maxB:
 		return nil
+	default:
+		maxN, maxB = maxN-maxN/16, maxB-maxB/16
 	}
-	maxN, maxB = maxN-maxN/16, maxB-maxB/16
 	b := w.tx.Bucket(bucketJrn)
 	for m.first < m.rev && (m.rev+1-m.first > maxN || m.bytes > maxB) {
 		key := revKey(m.first)

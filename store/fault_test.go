@@ -21,12 +21,18 @@ import (
 var errInjected = errors.New("injected")
 
 // faults fails a commit at a stage as long as it is set.
-type faults struct{ stage atomic.Value }
+type faults struct {
+	stage atomic.Value
+	plain bool // else the disk is full
+}
 
 func (f *faults) set(stage string) { f.stage.Store(stage) }
 
 func (f *faults) fail(stage string) error {
 	if f.stage.Load() == stage {
+		if f.plain {
+			return errInjected
+		}
 		return fmt.Errorf("%w: %w", errInjected, syscall.ENOSPC)
 	}
 	return nil
@@ -150,6 +156,21 @@ func TestFull(t *testing.T) {
 		t.Error("the store differs after it was full")
 	}
 	must(t, s, set("Device.Big", "fits now"))
+}
+
+func TestFullCanBeEmptied(t *testing.T) {
+	s, _ := openTest(t, Options{MaxSize: 256 << 10, NoSync: true})
+	var err error
+	for n := 0; err == nil && n < 1000; n++ {
+		_, err = s.Update(bg, Meta{Writer: "cli"}, set(fmt.Sprintf("Device.P%d", n), strings.Repeat("x", 1000)))
+	}
+	if !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	for i := range 20 { // a full store can be emptied
+		must(t, s, func(tx *Tx) error { return tx.Unset(fmt.Sprint("Device.P", i)) })
+	}
+	must(t, s, set("Device.Room", strings.Repeat("z", 5000)))
 }
 
 // sample makes a small database and returns its bytes and what is in it.

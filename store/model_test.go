@@ -388,8 +388,22 @@ func transaction(t *rapid.T, tx *Tx, m *model, writer string) *model {
 	return m
 }
 
-func testModel(t *rapid.T, s *Store, reopen func(*Store) *Store) {
+// testModel runs random transactions; a store with a file is reopened and its commits fail now and then.
+func testModel(t *rapid.T, s *Store, f *faults, reopen func(*Store) *Store) {
 	m := newModel()
+	var visible *model // what a commit that was reported as failed has left in the file
+	again := func() {
+		want := dump(s.Head())
+		s = reopen(s)
+		if visible != nil {
+			m, visible = visible, nil
+			if err := m.compare(s.Head()); err != nil {
+				t.Fatalf("reopened after a failed commit: %v", err)
+			}
+		} else if got := dump(s.Head()); !slices.Equal(got, want) {
+			t.Fatalf("after reopening\n%s\nbefore\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
 	type old struct {
 		v *Version
 		m *model
@@ -422,8 +436,21 @@ func testModel(t *rapid.T, s *Store, reopen func(*Store) *Store) {
 			}
 			continue
 		}
+		stage := ""
+		if reopen != nil {
+			stage = rapid.SampledFrom([]string{"", "", "", "", failBegin, failWrite, failCommit}).Draw(t, "stage")
+		}
+		f.set(stage)
 		c, err := s.Update(context.Background(), Meta{Writer: writer}, fn)
+		f.set("")
 		switch {
+		case errors.Is(err, errInjected):
+			if s.Head() != before {
+				t.Fatal("a failed commit moved the head")
+			}
+			if stage == failCommit {
+				visible = next
+			}
 		case fail && !errors.Is(err, errWanted) || !fail && err != nil:
 			t.Fatal(err)
 		case fail:
@@ -431,7 +458,7 @@ func testModel(t *rapid.T, s *Store, reopen func(*Store) *Store) {
 				t.Fatal("a failed transaction moved the head")
 			}
 		case c.Changed:
-			m = next
+			m, visible = next, nil
 			if c.Rev != m.rev || s.Head().Rev() != m.rev || c.Entry.Rev != m.rev {
 				t.Fatalf("revision %d, want %d", c.Rev, m.rev)
 			}
@@ -443,11 +470,7 @@ func testModel(t *rapid.T, s *Store, reopen func(*Store) *Store) {
 		}
 		kept = append(kept, old{s.Head(), m.clone()})
 		if reopen != nil && rapid.IntRange(0, 4).Draw(t, "reopen") == 0 {
-			want := dump(s.Head())
-			s = reopen(s)
-			if got := dump(s.Head()); !slices.Equal(got, want) {
-				t.Fatalf("after reopening\n%s\nbefore\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-			}
+			again()
 		}
 	}
 	for _, o := range kept { // versions never change
@@ -456,7 +479,7 @@ func testModel(t *rapid.T, s *Store, reopen func(*Store) *Store) {
 		}
 	}
 	if reopen != nil {
-		s = reopen(s)
+		again()
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -464,7 +487,7 @@ func testModel(t *rapid.T, s *Store, reopen func(*Store) *Store) {
 }
 
 func TestModelMemory(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { testModel(t, OpenMemory(Options{}), nil) })
+	rapid.Check(t, func(t *rapid.T) { testModel(t, OpenMemory(Options{}), &faults{}, nil) })
 }
 
 func TestModelFile(t *testing.T) {
@@ -472,12 +495,13 @@ func TestModelFile(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
 		path := fmt.Sprintf("%s/%d.db", dir, n)
-		o := Options{NoSync: true, JournalEntries: 3}
+		f := &faults{plain: true}
+		o := Options{NoSync: true, JournalEntries: 3, fail: f.fail}
 		s, err := Open(path, o)
 		if err != nil {
 			rt.Fatal(err)
 		}
-		testModel(rt, s, func(s *Store) *Store {
+		testModel(rt, s, f, func(s *Store) *Store {
 			if err := s.Close(); err != nil {
 				rt.Fatal(err)
 			}
