@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -271,6 +272,32 @@ func TestCorrupt(t *testing.T) {
 	}
 }
 
+// TestPageTwice: two buckets that share their pages would make bbolt free them twice.
+func TestPageTwice(t *testing.T) {
+	data, _ := sample(t)
+	m, err := readMeta(data[:pageSize])
+	if m2, err2 := readMeta(data[pageSize : 2*pageSize]); err != nil || err2 == nil && m2.txid > m.txid {
+		m = m2
+	}
+	root := data[m.root*pageSize:][:pageSize]
+	roots := map[string][]byte{} // bucket -> where its root page is written
+	for i := range int(order.Uint16(root[10:])) {
+		key, val, err := element(root, pageLeaf, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots[string(key)] = val[:8]
+	}
+	copy(roots["obj"], roots["val"])
+	path := filepath.Join(t.TempDir(), "twice.db")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, Options{}); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "referred to twice") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestForeign: databases of other programs, and of newer ones.
 func TestForeign(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.db")
@@ -497,4 +524,31 @@ func TestWritersReused(t *testing.T) {
 	if got := dump(s.Head()); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
+}
+
+// TestLazyFails: what is lazy survives failing commits, and they become rarer.
+func TestLazyFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &faults{}
+		tries := 0
+		s := OpenMemory(Options{fail: func(stage string) error {
+			if stage == failBegin {
+				tries++
+			}
+			return f.fail(stage)
+		}})
+		defer s.Close()
+		f.set(failBegin)
+		_, _ = s.Update(bg, Meta{}, func(tx *Tx) error { tx.Annotate("Device.A", "yield", "r", true); return errInjected })
+		time.Sleep(10 * time.Minute)
+		if tries < 10 || tries > 20 || s.Head().Rev() != 0 {
+			t.Errorf("%d tries in ten minutes, revision %d", tries, s.Head().Rev())
+		}
+		f.set("")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if s.Head().Rev() != 1 || s.JournalStart() != 1 {
+			t.Errorf("revision %d", s.Head().Rev())
+		}
+	})
 }

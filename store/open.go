@@ -191,6 +191,7 @@ func load(path string, o Options) (d *disk, l *loader, err error) {
 		return nil, nil, errors.Join(err, d.db.Close())
 	}
 	d.mark, d.writers = l.mark, l.writerIDs()
+	dropResident(d.db, d.size())
 	return d, l, nil
 }
 

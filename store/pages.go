@@ -36,6 +36,7 @@ type pageVerifier struct {
 	problem func(where string, err error) error
 	sys     bool   // in the bucket of that name
 	sum     uint64 // as mark.sum
+	bufs    [maxDepth + 1][]byte
 }
 
 type metaPage struct{ root, high, txid uint64 }
@@ -97,7 +98,10 @@ func (v *pageVerifier) page(id uint64, lo, hi []byte, depth int) error {
 	if id < 2 || id >= v.high {
 		return fail("outside of the %d pages in use", v.high)
 	}
-	buf := make([]byte, pageSize)
+	if v.bufs[depth] == nil {
+		v.bufs[depth] = make([]byte, pageSize)
+	}
+	buf := v.bufs[depth]
 	if _, err := v.f.ReadAt(buf, int64(id)*pageSize); err != nil {
 		return fail("%w", err)
 	}

@@ -15,6 +15,9 @@ import (
 // lazyDelay is how long cursors and refused lines wait for a commit to ride in before they get one of their own.
 const lazyDelay = time.Second
 
+// maxFailed is how often the delay doubles while lazy commits fail: up to about a minute.
+const maxFailed = 6
+
 // Failpoints, in the order in which a batch passes them.
 const (
 	failBegin   = "begin"   // transactions staged, nothing written
@@ -44,6 +47,7 @@ type Store struct {
 	closed  bool
 
 	refused  []*Entry // of the writer goroutine: waiting to be journaled
+	failed   int      // lazy commits that failed since the last that did not
 	inflight []*request
 	count    struct {
 		commits, batches, fsyncs, noops, refused, dropped, bytes atomic.Uint64
@@ -159,7 +163,7 @@ func (s *Store) write() {
 	armed := false
 	for {
 		if !armed && s.lazy() {
-			timer.Reset(lazyDelay)
+			timer.Reset(lazyDelay << min(s.failed, maxFailed))
 			armed = true
 		}
 		select {
@@ -308,10 +312,16 @@ func (s *Store) lazy() bool {
 	return len(s.refused) > 0 || len(s.dirty) > 0
 }
 
-// flush commits what is lazy on its own. A failure is not reported: it is tried again with the next commit.
+// flush commits what is lazy on its own. A failure is not reported: it is tried again with the next commit, or after
+// twice the time.
 func (s *Store) flush() {
-	if s.lazy() {
-		_ = s.commit(s.head.Load(), nil)
+	if !s.lazy() {
+		return
+	}
+	if s.commit(s.head.Load(), nil) != nil {
+		s.failed++
+	} else {
+		s.failed = 0
 	}
 }
 

@@ -444,9 +444,11 @@ func testRing(t *testing.T, s *store.Store) {
 			t.Fatalf("%d entries from %d", len(got), start)
 		}
 	}
-	err := s.Journal(0, func(*store.Entry) bool { return true })
-	if !errors.Is(err, store.ErrCursorGone) {
-		t.Errorf("%v", err)
+	for _, after := range []uint64{0, s.JournalStart() - 2} {
+		err := s.Journal(after, func(*store.Entry) bool { t.Error("an entry"); return true })
+		if !errors.Is(err, store.ErrCursorGone) {
+			t.Errorf("after %d: %v", after, err)
+		}
 	}
 	if got := journal(t, s, s.Head().Rev()); len(got) != 0 {
 		t.Errorf("%d entries after the newest", len(got))
