@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,9 +46,9 @@ func bareAgent() *Agent {
 	return &Agent{opt: o, slow: newSlowLog(o.Log), calls: make(chan func(*notifier), 8), stopped: make(chan struct{})}
 }
 
-func startOutbox(t *testing.T, s *sink, up *bool) (*outbox, func()) {
+func startOutbox(t *testing.T, s *sink, up *atomic.Bool) (*outbox, func()) {
 	o := newOutbox(bareAgent(), c1ID)
-	o.configure([]route{{up: func() bool { return *up }, send: s.send}}, usp.DefaultBackoff())
+	o.configure([]route{{up: up.Load, send: s.send}}, usp.DefaultBackoff())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); o.run(ctx) }()
@@ -56,8 +57,9 @@ func startOutbox(t *testing.T, s *sink, up *bool) (*outbox, func()) {
 
 func TestRetryTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, up := &sink{}, true
-		o, stop := startOutbox(t, s, &up)
+		s, up := &sink{}, new(atomic.Bool)
+		up.Store(true)
+		o, stop := startOutbox(t, s, up)
 		defer stop()
 		o.put(&note{msgID: "a", payload: []byte("a"), retry: true})
 		time.Sleep(6 * time.Hour)
@@ -80,8 +82,9 @@ func TestRetryTimes(t *testing.T) {
 
 func TestRetryEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, up := &sink{}, true
-		o, stop := startOutbox(t, s, &up)
+		s, up := &sink{}, new(atomic.Bool)
+		up.Store(true)
+		o, stop := startOutbox(t, s, up)
 		defer stop()
 		o.put(&note{msgID: "a", payload: []byte("a"), retry: true})
 		o.put(&note{msgID: "b", payload: []byte("b"), retry: true, expire: 20 * time.Second}) // TP-469 1.56
@@ -103,6 +106,8 @@ func TestRetryEnds(t *testing.T) {
 		if len(s.times) < 4 {
 			t.Error("never repeated")
 		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		if o.bytes != 0 || len(o.waiting)+len(o.queue) != 0 {
 			t.Errorf("left over: %d bytes", o.bytes)
 		}
@@ -134,8 +139,8 @@ func TestAnswerOvertakesSend(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, up := &sink{}, false
-		o, stop := startOutbox(t, s, &up)
+		s, up := &sink{}, new(atomic.Bool)
+		o, stop := startOutbox(t, s, up)
 		defer stop()
 		for i := range 5 {
 			o.put(&note{msgID: fmt.Sprint(i), payload: []byte(fmt.Sprint(i)), retry: i%2 == 0})
@@ -144,8 +149,10 @@ func TestUnreachable(t *testing.T) {
 		if s.count() != 0 {
 			t.Fatal("sent without a link")
 		}
-		up = true
+		s.mu.Lock()
 		s.fail = errors.New("broken")
+		s.mu.Unlock()
+		up.Store(true)
 		o.linkUp()
 		time.Sleep(3500 * time.Millisecond)
 		s.mu.Lock()
@@ -166,8 +173,8 @@ func TestUnreachable(t *testing.T) {
 // An unresponsive recipient costs bounded memory, and the newest values win.
 func TestOutboxBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, up := &sink{}, false
-		o, stop := startOutbox(t, s, &up)
+		s, up := &sink{}, new(atomic.Bool)
+		o, stop := startOutbox(t, s, up)
 		defer stop()
 		lim := o.a.opt.Limits
 		o.put(&note{msgID: "ob", payload: []byte("ob"), retry: true, onboard: true})
@@ -199,6 +206,8 @@ func TestOutboxBounds(t *testing.T) {
 		o.forgetSub(1)
 		o.forgetSub(2)
 		o.forgetOnboard()
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		if o.bytes != 0 {
 			t.Errorf("%d bytes left", o.bytes)
 		}

@@ -299,7 +299,7 @@ func (n *node) walk(whole, rest string, below bool, ask Ask, gen uint64, fn func
 	if c := n.kids[word]; c != nil {
 		c.walk(whole, tail, below, ask, gen, fn)
 	}
-	if (n.any != nil || len(n.exprs) > 0) && word[0] >= '0' && word[0] <= '9' {
+	if (n.any != nil || len(n.exprs) > 0) && word != "" && word[0] >= '0' && word[0] <= '9' {
 		if n.any != nil {
 			n.any.walk(whole, tail, below, ask, gen, fn)
 		}

@@ -1,0 +1,200 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"twinspan/datamodel"
+	"twinspan/usp"
+	"twinspan/usp/mtp"
+	"twinspan/usp/uspmsg"
+)
+
+// Requests of one peer that touch the same place keep their order, although they run at the same time.
+func TestWriteOrder(t *testing.T) {
+	r := newRig(t)
+	c := r.c1
+	for round := range 20 {
+		var waits []chan *uspmsg.Msg
+		for i := range 16 {
+			_, w := c.post(&uspmsg.Request{ReqType: &uspmsg.Request_Set{Set: &uspmsg.Set{UpdateObjs: []*uspmsg.Set_UpdateObject{
+				set("Device.LocalAgent.Controller.1.", "ProvisioningCode", fmt.Sprint(round, "-", i))}}}})
+			waits = append(waits, w)
+		}
+		for _, w := range waits {
+			<-w
+		}
+		if v, _ := c.get1("Device.LocalAgent.Controller.1.ProvisioningCode"); v != fmt.Sprint(round, "-", 15) {
+			t.Fatalf("the last value is %s", v)
+		}
+	}
+}
+
+// A second request with the msg_id of one that is still running is dropped.
+func TestDuplicateMsgID(t *testing.T) { // R-MSG.4
+	r := newRig(t)
+	block := make(chan struct{})
+	var replies atomic.Int32
+	h := r.agent.Handler(false)
+	send := func(reply func()) {
+		rec, err := usp.WrapMessage(c1ID, agentID, usp.NewRequest("same", &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device.LocalAgent.UpTime"}}}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.HandleRecord(context.Background(), mtp.Inbound{Record: rec, From: mtp.Identity{Local: true}, LinkID: 3, Reject: func(string) {},
+			Reply: func(context.Context, []byte) error { reply(); return nil }})
+	}
+	first := make(chan struct{})
+	send(func() { replies.Add(1); close(first); <-block })
+	<-first
+	send(func() { replies.Add(1) })
+	time.Sleep(50 * time.Millisecond)
+	if n := replies.Load(); n != 1 {
+		t.Errorf("%d answers", n)
+	}
+	close(block)
+	deadline := time.Now().Add(soon)
+	for replies.Load() < 2 && time.Now().Before(deadline) { // afterwards the id is free again
+		send(func() { replies.Add(1) })
+		time.Sleep(time.Millisecond)
+	}
+	if replies.Load() < 2 {
+		t.Error("the msg_id stays taken")
+	}
+}
+
+// A peer that floods and never reads costs bounded goroutines and memory, and others are served meanwhile.
+func TestFlood(t *testing.T) {
+	r := newRig(t, func(_ *datamodel.Profile, o *Options) {
+		o.Limits.PeerRequests, o.Trust.AllowBroker = 8, true
+	})
+	h := r.agent.Handler(false)
+	rec, err := usp.WrapMessage(c2ID, agentID, usp.NewRequest("x", &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device."}}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	block := make(chan struct{})
+	stuck := func(ctx context.Context, _ []byte) error {
+		select {
+		case <-block:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}
+	ctx, hangup := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() { // one connection that is read until the bound, then no more
+		defer wg.Done()
+		for i := range 1000 {
+			if ctx.Err() != nil {
+				return
+			}
+			one, _ := usp.WrapMessage(c2ID, agentID, usp.NewRequest(fmt.Sprint(i), &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device."}}}}))
+			h.HandleRecord(ctx, mtp.Inbound{Record: one, From: mtp.Identity{Local: true}, LinkID: 11, Reject: func(string) {}, Reply: stuck})
+		}
+	}()
+	time.Sleep(100 * time.Millisecond)
+	if n := runtime.NumGoroutine() - before; n > 8+8 {
+		t.Errorf("%d goroutines for one flooding peer", n)
+	}
+	if v, ok := r.c1.get1("Device.LocalAgent.EndpointID"); !ok || v != agentID {
+		t.Error("another Controller is not served")
+	}
+	// Over a broker the answer is a refusal at once.
+	refused := make(chan []byte, 1)
+	h.HandleRecord(context.Background(), mtp.Inbound{Record: rec, From: mtp.Identity{Encrypted: true, Broker: true}, LinkID: 12, Reject: func(string) {},
+		Reply: func(_ context.Context, b []byte) error { refused <- b; return nil }})
+	select {
+	case b := <-refused:
+		o, err := usp.OpenRecord(b, c2ID, usp.DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := usp.DecodeMessage(o.Payload, usp.DefaultLimits())
+		if err != nil || m.GetBody().GetError().GetErrCode() != usp.CodeResourcesExceeded {
+			t.Errorf("%v %v", m, err)
+		}
+	case <-time.After(soon):
+		t.Error("no answer over the broker")
+	}
+	hangup()
+	close(block)
+	wg.Wait()
+}
+
+// many makes a rig with a tree of about 3,000 parameters and n subscriptions that concern nothing.
+func many(b testing.TB, rows, subs int) *rig {
+	r := newRig(b, func(p *datamodel.Profile, _ *Options) {
+		for i := 1; i <= rows; i++ {
+			p.Factory[fmt.Sprintf("Device.IP.Interface.%d.Name", i)] = fmt.Sprint("if", i)
+		}
+	})
+	var objs []*uspmsg.Add_CreateObject
+	for i := range subs {
+		objs = append(objs, sub("!Enable", "true", "!ID", fmt.Sprint("s", i), "!NotifType", "ValueChange", "!ReferenceList", fmt.Sprintf("Device.IP.Interface.%d.Status", i+1)))
+		if len(objs) == 1000 || i == subs-1 {
+			r.c1.mustAdd(objs...)
+			objs = nil
+		}
+	}
+	if subs > 0 {
+		r.settle()
+	}
+	return r
+}
+
+func (r *rig) serveOnce(b testing.TB, req *uspmsg.Request) int {
+	p := r.agent.peerOf(c1ID)
+	size := 0
+	r.agent.serve(context.Background(), p, mtp.Inbound{Reply: func(_ context.Context, rec []byte) error { size = len(rec); return nil }}, "bench", req, nil)
+	if size == 0 {
+		b.Fatal("no answer")
+	}
+	return size
+}
+
+func BenchmarkGetOne(b *testing.B) {
+	r := newRig(b)
+	req := &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device.LocalAgent.Controller.1.ProvisioningCode"}}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.serveOnce(b, req)
+	}
+}
+
+func BenchmarkGetDevice(b *testing.B) {
+	r := many(b, 150, 0)
+	n := 0
+	for _, o := range r.c1.Get(0, "Device.")[0].ResolvedPathResults {
+		n += len(o.ResultParams)
+	}
+	req := &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device."}}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.serveOnce(b, req)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/param")
+	b.ReportMetric(float64(n), "params")
+}
+
+func BenchmarkSet(b *testing.B) {
+	for _, subs := range []int{0, 10_000} {
+		b.Run(fmt.Sprint(subs), func(b *testing.B) {
+			r := many(b, 1, subs)
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				i++
+				r.serveOnce(b, &uspmsg.Request{ReqType: &uspmsg.Request_Set{Set: &uspmsg.Set{UpdateObjs: []*uspmsg.Set_UpdateObject{
+					set("Device.LocalAgent.Controller.1.", "ProvisioningCode", fmt.Sprint(i))}}}})
+			}
+		})
+	}
+}
