@@ -100,7 +100,7 @@ func (g *getWriter) message(id string) []byte {
 func (g *getWriter) path(ctx context.Context, path string, depth uint32) error {
 	// R-GET.0: a plain path must exist; a search that finds nothing is an empty success (R-GET.1a). Elements that the
 	// peer cannot read are as good as not there (R-GET.1): the view sees to it.
-	matches, err := g.v.Resolve(path, datamodel.ResolvePolicy{
+	matches, err := resolve(g.v, path, datamodel.ResolvePolicy{
 		Want: datamodel.WantObject | datamodel.WantParam, MissingIsError: true, AllowTable: true,
 	})
 	if err != nil {

@@ -32,7 +32,7 @@ func (r *request) getInstances(ctx context.Context, m *uspmsg.GetInstances) *usp
 }
 
 func (r *request) instances(ctx context.Context, v *bridge.View, path string, firstOnly bool, size *int) ([]*uspmsg.GetInstancesResp_CurrInstance, error) {
-	tables, err := v.Resolve(path, datamodel.ResolvePolicy{Want: datamodel.WantObject, MissingIsError: true, AllowTable: true})
+	tables, err := resolve(v, path, datamodel.ResolvePolicy{Want: datamodel.WantObject, MissingIsError: true, AllowTable: true})
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,14 @@ func (a *Agent) serve(ctx context.Context, p *peer, in mtp.Inbound, id string, r
 
 func (r *request) view() *bridge.View { return r.a.engine.View(r.w) }
 
+// resolve resolves a path of a peer. The empty path, which means the root over CWMP, is no path in USP.
+func resolve(v *bridge.View, path string, pol datamodel.ResolvePolicy) ([]datamodel.Match, error) {
+	if path == "" {
+		return nil, datamodel.Fail(datamodel.PathSyntax, path, "the path is empty")
+	}
+	return v.Resolve(path, pol)
+}
+
 // fault is an Error message for the whole request.
 func (r *request) fault(err error) *uspmsg.Msg {
 	return usp.ErrorMessage(r.id, usp.ErrorFrom(err, usp.AtPath))
@@ -79,7 +87,7 @@ func (r *request) allowed(v *bridge.View, path string, right bridge.Right) bool 
 // withDot gives an object path its final dot where a Controller left it out (TP-469 1.84, 1.99, 2.13, 2.23). Commands,
 // events and paths that end in an expression inside quotes stay as they are.
 func withDot(path string) string {
-	if path == "" || strings.HasSuffix(path, ".") || strings.HasSuffix(path, "()") || strings.HasSuffix(path, "!") {
+	if strings.HasSuffix(path, ".") || strings.HasSuffix(path, "()") || strings.HasSuffix(path, "!") {
 		return path
 	}
 	return path + "."

@@ -19,13 +19,16 @@ type opResult = uspmsg.OperateResp_OperationResult
 
 // operate answers Operate; nil when there is nothing to answer. // R-OPR.1, R-OPR.4
 func (r *request) operate(ctx context.Context, m *uspmsg.Operate) *uspmsg.Msg {
-	matches, err := r.view().Resolve(m.GetCommand(), datamodel.ResolvePolicy{Want: datamodel.WantCommand, MissingIsError: true})
+	matches, err := resolve(r.view(), m.GetCommand(), datamodel.ResolvePolicy{Want: datamodel.WantCommand, MissingIsError: true})
 	if err != nil {
 		return r.fault(err)
 	}
 	resp := &uspmsg.OperateResp{}
 	failed := false
 	for _, match := range matches {
+		if match.Command == nil {
+			return r.fault(datamodel.Fail(datamodel.NotSupported, m.GetCommand(), "not a command"))
+		}
 		res := &opResult{ExecutedCommand: match.Path}
 		if match.Command.Async {
 			err = r.start(match, m, res)
