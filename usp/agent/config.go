@@ -210,6 +210,8 @@ type MQTTSpec struct {
 	RequestRespInfo bool
 	ResponseTopic   string // ResponseTopicConfigured
 	QoS             int
+	RetainNotify    bool // of any Controller behind this client
+	RetainResponse  bool
 	Topics          string // enabled Subscription topics: "topic\x00qos\n" lines, so that Spec stays comparable
 	WillTopic       string
 	WillValue       string
@@ -237,6 +239,10 @@ func (a *Agent) desired(v *store.Version, d *directory) wanted {
 			mqttRows = append(mqttRows, row)
 			a.wantMQTT(r, row, &w)
 		case "WebSocket":
+			if !r.flag(row+"WebSocket.EnableEncryption") && !a.opt.Trust.AllowPlaintext {
+				w.problems[row] = "links without encryption are not allowed"
+				return
+			}
 			w.specs[row] = Spec{Kind: "WebSocketServer", Row: row, Endpoint: a.opt.EndpointID,
 				Encrypted: r.flag(row + "WebSocket.EnableEncryption"), Port: r.num(row+"WebSocket.Port", 8443),
 				Path: r.str(row + "WebSocket.Path"), KeepAlive: r.seconds(row + "WebSocket.KeepAliveInterval")}
@@ -259,6 +265,11 @@ func (a *Agent) desired(v *store.Version, d *directory) wanted {
 				m.link = m.agentMTP
 				if m.link == "" && len(mqttRows) == 1 {
 					m.link = mqttRows[0]
+				}
+				if s, ok := w.specs[m.link]; ok {
+					s.MQTT.RetainNotify = s.MQTT.RetainNotify || r.flag(m.row+"MQTT.PublishRetainNotify")
+					s.MQTT.RetainResponse = s.MQTT.RetainResponse || r.flag(m.row+"MQTT.PublishRetainResponse")
+					w.specs[m.link] = s
 				}
 			case "WebSocket":
 				m.link = m.row

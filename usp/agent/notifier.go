@@ -22,13 +22,15 @@ import (
 
 // notifier decides who is told what. Its goroutine owns everything in it; the others send it events and closures.
 type notifier struct {
-	a        *Agent
-	index    *subscribe.Index
-	prev     *store.Version // state before the commit at hand, for rows that are gone
-	periodic map[string]*schedule
-	boarding map[string]*boarding
-	bootID   string // prefix of msg_ids, new in every run
-	seq      uint64
+	a           *Agent
+	index       *subscribe.Index
+	prev        *store.Version // state before the commit at hand, for rows that are gone
+	periodic    map[string]*schedule
+	boarding    map[string]*boarding
+	live        map[string]int // references that may name live values -> Subscriptions that have them
+	liveChanged bool
+	bootID      string // prefix of msg_ids, new in every run
+	seq         uint64
 }
 
 // schedule is the Periodic! timer of one Controller.
@@ -49,7 +51,7 @@ func newNotifier(a *Agent) *notifier {
 	var id [6]byte
 	_, _ = rand.Read(id[:]) // never fails
 	return &notifier{a: a, index: subscribe.New(), periodic: map[string]*schedule{}, boarding: map[string]*boarding{},
-		bootID: hex.EncodeToString(id[:])}
+		live: map[string]int{}, bootID: hex.EncodeToString(id[:])}
 }
 
 // run is the notifier goroutine.
@@ -58,6 +60,7 @@ func (n *notifier) run(ctx context.Context) {
 	v := a.store.Head()
 	n.prev = v
 	n.loadAll(v)
+	n.watchLive()
 	n.refresh()
 	if b := a.opt.Boot; b != nil {
 		n.event(ctx, n.boot(b))
@@ -111,6 +114,7 @@ func (n *notifier) resync() {
 		}
 	}
 	n.loadAll(head)
+	n.watchLive()
 	n.refresh()
 	n.a.reconfigure()
 	n.prev = head
@@ -143,6 +147,7 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 	for num := range subs {
 		n.load(head, num)
 	}
+	n.watchLive()
 	if ctrl {
 		n.refresh()
 	}
@@ -196,8 +201,7 @@ func (n *notifier) counted(ctx context.Context, head *store.Version, table strin
 		return
 	}
 	i := strings.LastIndexByte(strings.TrimSuffix(table, "."), '.')
-	if table == requestPath {
-		n.valueChange(ctx, table[:i+1]+m.Object.NumEntries, strconv.Itoa(len(n.a.requests.numbers())), false)
+	if table == requestPath { // not stored: the bridge watches it as a live value
 		return
 	}
 	n.valueChange(ctx, table[:i+1]+m.Object.NumEntries, strconv.Itoa(len(head.Instances(table))), false)

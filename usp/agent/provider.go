@@ -58,7 +58,7 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, _ []string, 
 		yield("CurrentRetryCount", strconv.Itoa(a.status.get(strings.TrimSuffix(path, "WebSocket.")).retries))
 	case strings.HasPrefix(path, "Device.MQTT.Capabilities."):
 		yield("ProtocolVersionsSupported", "5.0")
-		yield("TransportProtocolSupported", "TCP/IP,TLS,WebSocket,WebSocketTLS")
+		yield("TransportProtocolSupported", "TCP/IP,TLS")
 		yield("MaxNumberOfClientSubscriptions", "32")
 	case strings.HasPrefix(path, mqttPath):
 		st, used := a.status.client(rowOf(path, mqttPath))

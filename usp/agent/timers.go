@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sort"
 	"strconv"
 	"time"
 
@@ -34,14 +35,68 @@ func (n *notifier) load(v *store.Version, num uint32) {
 				p.out.forgetSub(num)
 			}
 			n.index.Remove(num)
+			n.countLive(old, -1)
 		}
 		if !v.HasInstance(subPath, num) {
 			n.a.owners.drop(num)
 		}
 		return
 	}
+	if old, had := n.index.Get(num); had {
+		n.countLive(old, -1)
+	}
 	for _, bad := range n.index.Put(s) {
 		n.a.slow.Warn("usp_subscription_reference", "subscription", num, "reference", bad)
+	}
+	n.countLive(s, 1)
+}
+
+// countLive keeps account of the references that may name values which no commit tells of: objects, searches, and
+// parameters that nobody can write.
+func (n *notifier) countLive(s *subscribe.Sub, by int) {
+	if s.Kind != subscribe.ValueChange {
+		return
+	}
+	for _, ref := range s.Refs {
+		if !searches(ref) {
+			m, ok := n.a.schema.Lookup(ref)
+			if !ok {
+				continue
+			}
+			if m.Param != nil {
+				if f := m.Param.Any(); f.Access != datamodel.ReadOnly || ignoresChange(f) {
+					continue
+				}
+			}
+		}
+		before := n.live[ref]
+		if n.live[ref] = before + by; before+by <= 0 {
+			delete(n.live, ref)
+		}
+		n.liveChanged = n.liveChanged || (before == 0) != (before+by <= 0)
+	}
+}
+
+// maxLive is how many distinct references to live values are watched, as many as the bridge takes.
+const maxLive = 512
+
+// watchLive tells the bridge which live values Subscriptions want to hear of.
+func (n *notifier) watchLive() {
+	if !n.liveChanged {
+		return
+	}
+	n.liveChanged = false
+	paths := make([]string, 0, len(n.live))
+	for ref := range n.live {
+		paths = append(paths, ref)
+	}
+	sort.Strings(paths)
+	if len(paths) > maxLive {
+		n.a.slow.Warn("usp_live_values_unwatched", "references", len(paths), "limit", maxLive)
+		paths = paths[:maxLive]
+	}
+	if err := n.a.engine.WatchLive(consumer, paths); err != nil {
+		n.a.slow.Warn("usp_live_values_unwatched", "error", err.Error())
 	}
 }
 
@@ -219,8 +274,12 @@ func (n *notifier) tick(ctx context.Context) time.Duration {
 	wait := time.Hour
 	if nums := n.index.Expired(now); len(nums) > 0 { // TP-469 1.55
 		for _, num := range nums {
+			if old, had := n.index.Get(num); had {
+				n.countLive(old, -1)
+			}
 			n.index.Remove(num)
 		}
+		n.watchLive()
 		n.a.later(func(ctx context.Context) { n.a.deleteSubs(ctx, nums) })
 	}
 	if d := n.index.NextDeadline(); !d.IsZero() {
