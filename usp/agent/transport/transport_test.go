@@ -1,0 +1,253 @@
+package transport_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"twinspan/bridge"
+	"twinspan/datamodel"
+	"twinspan/datamodel/tr181"
+	"twinspan/store"
+	"twinspan/usp/agent"
+	"twinspan/usp/agent/transport"
+	"twinspan/usp/controller"
+	"twinspan/usp/mtp"
+	"twinspan/usp/mtp/uds"
+	"twinspan/usp/mtp/websocket"
+	"twinspan/usp/uspmsg"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const agentID = "os::012345-1"
+
+// device is an agent over real transports that nobody has configured yet.
+func device(t *testing.T, socket string) *bridge.Engine {
+	t.Helper()
+	role := "Device.LocalAgent.ControllerTrust.Role.1."
+	prof := &datamodel.Profile{Name: "test", Supports: []string{"Device.LocalAgent.", "Device.DeviceInfo.", "Device.MQTT.", "Device.UnixDomainSockets.",
+		"Device.Boot!", "Device.ScheduleTimer()"},
+		Factory: map[string]string{role + "Enable": "true", role + "Name": "full", role + "Permission.1.Enable": "true", role + "Permission.1.Targets": "Device.",
+			role + "Permission.1.Param": "rw-n", role + "Permission.1.Obj": "rw-n", role + "Permission.1.InstantiatedObj": "rw-n", role + "Permission.1.CommandEvent": "r-xn"}}
+	schema, err := tr181.Load(prof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := store.OpenMemory(store.Options{})
+	eng, err := bridge.New(bridge.Options{Schema: schema, Profile: prof, Store: st})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := transport.New(transport.Config{Listen: "127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := agent.New(agent.Options{EndpointID: agentID, Engine: eng, Factory: f, Trust: agent.TrustPolicy{AllowPlaintext: true},
+		Local: &agent.LocalListener{Path: socket}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := eng.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		a.Close()
+		eng.Close()
+		st.Close()
+	})
+	return eng
+}
+
+func manage(t *testing.T, eid string, tr mtp.Transport, notes chan *uspmsg.Notify) *controller.Controller {
+	t.Helper()
+	c, err := controller.New(controller.Config{EndpointID: eid, AgentID: agentID, Transport: tr, OnNotify: func(n *uspmsg.Notify) {
+		if notes != nil {
+			notes <- n
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := c.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return c
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+var acs = bridge.Writer{Name: "cwmp", Protocol: datamodel.CWMP, Class: bridge.ClassACS}
+
+// provision writes as an ACS does: the rows of the other protocol's name.
+func provision(t *testing.T, eng *bridge.Engine, ops ...bridge.Op) []string {
+	t.Helper()
+	res, err := eng.Apply(t.Context(), acs, bridge.Change{Atomic: true, Ref: "session", Ops: ops})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for _, o := range res.Outcomes {
+		rows = append(rows, o.Objects[0].Path)
+	}
+	return rows
+}
+
+func op(kind bridge.OpKind, path string, kv ...string) bridge.Op {
+	o := bridge.Op{Kind: kind, Path: path}
+	for i := 0; i+1 < len(kv); i += 2 {
+		o.Settings = append(o.Settings, bridge.Setting{Name: kv[i], Value: kv[i+1], Required: true})
+	}
+	return o
+}
+
+// An ACS brings the USP side up by writing Device.USPAgent., and the command line works all the time.
+func TestBroughtUpByACS(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "cli.sock")
+	eng := device(t, socket)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+
+	cc := uds.DefaultClientConfig()
+	cc.Path, cc.EndpointID, cc.RetryMin, cc.RetryMax = socket, "self::cli", 10*time.Millisecond, 20*time.Millisecond
+	cli, err := uds.NewClient(cc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cliNotes := make(chan *uspmsg.Notify, 16)
+	shell := manage(t, "self::cli", cli, cliNotes)
+	if err := shell.WaitUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := shell.Value(ctx, "Device.LocalAgent.EndpointID"); err != nil || v != agentID {
+		t.Fatalf("%q %v", v, err)
+	}
+	if _, err := shell.Subscribe(ctx, "watch", "ValueChange", false, "Device.LocalAgent.Controller."); err != nil {
+		t.Fatal(err)
+	}
+
+	// A Controller that waits for the agent.
+	sc := websocket.DefaultServerConfig()
+	port := freePort(t)
+	sc.Addr, sc.EndpointID, sc.AllowPlain = fmt.Sprintf("127.0.0.1:%d", port), "self::main", true
+	srv, err := websocket.NewServer(sc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := make(chan *uspmsg.Notify, 16)
+	main := manage(t, "self::main", srv, notes)
+
+	// First the Controller, then its MTP, as AddObject and SetParameterValues come.
+	row := provision(t, eng, op(bridge.OpAdd, "Device.USPAgent.Controller.", "EndpointID", "self::main", "AssignedRole", "Device.USPAgent.ControllerTrust.Role.1"))[0]
+	m := provision(t, eng, op(bridge.OpAdd, row+"MTP.", "Protocol", "WebSocket"))[0]
+	provision(t, eng, op(bridge.OpSet, m, "Enable", "true", "WebSocket.Host", "127.0.0.1", "WebSocket.Port", fmt.Sprint(port), "WebSocket.Path", "/usp",
+		"WebSocket.EnableEncryption", "false"), op(bridge.OpSet, row, "Enable", "true"))
+	if err := main.WaitConnect(ctx); err != nil { // R-MTP.6
+		t.Fatal(err)
+	}
+	select {
+	case n := <-notes:
+		if n.GetOnBoardReq() == nil { // R-NOT.5: OnBoardingComplete is false by default
+			t.Errorf("%v", n)
+		}
+	case <-ctx.Done():
+		t.Fatal("no OnBoardRequest")
+	}
+	if _, err := main.Subscribe(ctx, "s", "ValueChange", true, "Device.LocalAgent.Controller.1.ProvisioningCode"); err != nil {
+		t.Fatal(err)
+	}
+	provision(t, eng, op(bridge.OpSet, row, "ProvisioningCode", "from-acs"))
+	for who, ch := range map[string]chan *uspmsg.Notify{"main": notes, "cli": cliNotes} {
+		for got := false; !got; {
+			select {
+			case n := <-ch:
+				got = n.GetValueChange().GetParamValue() == "from-acs"
+			case <-ctx.Done():
+				t.Fatalf("%s is not told", who)
+			}
+		}
+	}
+
+	// The server of the agent itself, and a second Controller that connects to it.
+	port = freePort(t)
+	provision(t, eng, op(bridge.OpAdd, "Device.USPAgent.Controller.", "EndpointID", "self::second", "Enable", "true", "AssignedRole", "Device.USPAgent.ControllerTrust.Role.1"),
+		op(bridge.OpAdd, "Device.USPAgent.MTP.", "Enable", "true", "Protocol", "WebSocket", "WebSocket.Port", fmt.Sprint(port), "WebSocket.Path", "/agent",
+			"WebSocket.EnableEncryption", "false"))
+	wc := websocket.DefaultClientConfig()
+	wc.URL, wc.EndpointID = fmt.Sprintf("ws://127.0.0.1:%d/agent", port), "self::second"
+	wc.Backoff.Min = 20 * time.Millisecond
+	dial, err := websocket.NewClient(wc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes2 := make(chan *uspmsg.Notify, 16)
+	second := manage(t, "self::second", dial, notes2)
+	if err := second.WaitConnect(ctx); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case n := <-notes2: // over the link that the Controller opened
+		if n.GetOnBoardReq() == nil {
+			t.Errorf("%v", n)
+		}
+	case <-ctx.Done():
+		t.Fatal("no OnBoardRequest over the server's link")
+	}
+	if v, err := second.Value(ctx, "Device.LocalAgent.MTP.1.Status"); err != nil || v != "Up" {
+		t.Errorf("status %q %v", v, err)
+	}
+	// Switched off again: the link goes.
+	provision(t, eng, op(bridge.OpSet, row, "Enable", "false"))
+	for {
+		c, stop := context.WithTimeout(ctx, 200*time.Millisecond)
+		_, err := main.Value(c, "Device.LocalAgent.UpTime")
+		stop()
+		if err != nil {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal("a disabled Controller is served")
+		}
+	}
+}
+
+func TestRefusedSpecs(t *testing.T) {
+	f, err := transport.New(transport.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []agent.Spec{{Kind: "Pigeon"}, {Kind: "UDSListen"}, {Kind: "UDSConnect"}, {Kind: "WebSocketServer", Encrypted: true, Port: 1},
+		{Kind: "MQTT", Host: "h", Port: 1, MQTT: agent.MQTTSpec{Version: "3.1.1"}}, {Kind: "MQTT", Host: "h", Port: 1, MQTT: agent.MQTTSpec{Transport: "WebSocket"}}} {
+		if tr, err := f.New(s); err == nil || tr != nil {
+			t.Errorf("%+v is taken", s)
+		}
+	}
+	if _, err := transport.New(transport.Config{TLS: mtp.TLSFiles{CertFile: "x"}}); err == nil {
+		t.Error("a certificate without key is taken")
+	}
+	if _, err := transport.New(transport.Config{MaxRecord: 1}); err == nil {
+		t.Error("a record limit of one byte is taken")
+	}
+}
