@@ -17,6 +17,9 @@ type Proposal struct {
 	OwnerRev   uint64
 	Create     bool // a new row, or a parameter of one
 	Delete     bool
+	// Access is the TR-069 AccessList in force on the leaf, if one was ever set (HasAccess): who beside the ACS may write.
+	Access    []string
+	HasAccess bool
 	// Unseen is the revision of a foreign change that the writer cannot know of, since it reads through a session
 	// shield that was opened before it; 0 = none.
 	Unseen uint64
@@ -46,6 +49,9 @@ type Verdict struct {
 	Kind VerdictKind
 	Rule string
 	Text string
+	// Static marks a refusal that does not depend on the values or the owner: this writer cannot write here in this
+	// phase. It is answered like a missing right, and View.Writable says so beforehand.
+	Static bool
 }
 
 // Arbiter is a pure function of its arguments, so that verdicts can be replayed from the journal. It runs on the
@@ -299,13 +305,16 @@ func (c *ClassOrder) Decide(p Proposal) Verdict {
 	rank, ranked := c.rank[p.Writer.Class]
 	if len(r.Writers) > 0 {
 		if !slices.Contains(r.Writers, p.Writer.Class) {
-			return c.yield(p, rule, "rule "+rule+" admits only "+strings.Join(r.Writers, ", "), "change the rule")
+			return bar(c.yield(p, rule, "rule "+rule+" admits only "+strings.Join(r.Writers, ", "), "change the rule"))
 		}
 		if !ranked {
 			rank = len(c.rank) // after all that have a place
 		}
 	} else if !ranked {
 		return c.outside(p)
+	}
+	if p.HasAccess && c.honorsAccessList() && !admitted(p) {
+		return bar(c.yield(p, "accesslist", "the ACS keeps it by its AccessList ["+strings.Join(p.Access, ",")+"]", "have the ACS change the list"))
 	}
 	if p.Unseen != 0 && (c.phase == PhaseDualUSP || c.phase == PhaseUSPOnly) {
 		return c.yield(p, "unseen", "changed in revision "+strconv.FormatUint(p.Unseen, 10)+" since the session began",
@@ -334,7 +343,25 @@ func (c *ClassOrder) outside(p Proposal) Verdict {
 	if c.phase == PhaseShadow {
 		return c.yield(p, rule, "shadow: differs", "leave it, or move the phase")
 	}
-	return c.yield(p, rule, "in phase "+string(c.phase)+" class "+p.Writer.Class+" does not write", "move the phase")
+	return bar(c.yield(p, rule, "in phase "+string(c.phase)+" class "+p.Writer.Class+" does not write", "move the phase"))
+}
+
+func bar(v Verdict) Verdict {
+	v.Static = true
+	return v
+}
+
+// honorsAccessList: while the ACS goes first, its AccessList counts for the others (TR-069 A.3.2.4).
+func (c *ClassOrder) honorsAccessList() bool {
+	return c.phase != PhaseDualUSP && c.phase != PhaseUSPOnly
+}
+
+// admitted reports whether an AccessList lets a writer in: the ACS always; everybody else by the one standard entity;
+// Controllers also by a vendor entity that ends in _USP.
+func admitted(p Proposal) bool {
+	return p.Writer.Class == ClassACS || slices.ContainsFunc(p.Access, func(entity string) bool {
+		return entity == "Subscriber" || p.Writer.Class != ClassUser && strings.HasPrefix(entity, "X_") && strings.HasSuffix(entity, "_USP")
+	})
 }
 
 // yield builds the text of a refusal: owner, since when, rule, remedy.

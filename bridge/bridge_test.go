@@ -259,8 +259,14 @@ func TestPhases(t *testing.T) {
 				r.do(w, ch)
 				return
 			}
-			err := r.refuse(w, ch, datamodel.Refused)
-			for _, want := range []string{"rule "} { // invariant 9
+			want := datamodel.Refused
+			if c.phase == PhaseCWMPOnly {
+				want = datamodel.Denied // cannot write at all
+			} else if c.phase == PhaseUSPOnly && c.second.Class == ClassACS {
+				want = datamodel.NotWritable
+			}
+			err := r.refuse(w, ch, want)
+			for _, want := range []string{"rule ", "phase"} { // invariant 9
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("refusal %q does not name the %s", err, want)
 				}

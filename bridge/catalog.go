@@ -29,6 +29,15 @@ type provided struct {
 	lister    datamodel.Lister
 	syncer    datamodel.Syncer
 	stuck     atomic.Int32
+	warned    atomic.Int64 // when its trouble was last logged, Unix nanoseconds
+}
+
+// warnEvery bounds the log lines about one provider's reads.
+const warnEvery = 10 * time.Second
+
+func (p *provided) mayWarn() bool {
+	now, last := time.Now().UnixNano(), p.warned.Load()
+	return now-last >= int64(warnEvery) && p.warned.CompareAndSwap(last, now)
 }
 
 func newProvided(p datamodel.Provider) *provided {

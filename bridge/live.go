@@ -65,7 +65,9 @@ func (e *Engine) listRows(ctx context.Context, p *provided, table string) []uint
 		return err
 	})
 	if err != nil {
-		e.log.Warn("provider could not list rows", "provider", p.Name(), "table", table, "error", err)
+		if p.mayWarn() {
+			e.log.Warn("provider could not list rows", "provider", p.Name(), "table", table, "error", err)
+		}
 		return nil
 	}
 	return <-res
@@ -103,7 +105,9 @@ func (e *Engine) readObject(ctx context.Context, cat *catalog, v *store.Version,
 	for _, b := range batches {
 		got, err := e.readFrom(ctx, b.p, v, o, path, b.names)
 		if err != nil {
-			e.log.Warn("provider could not read", "provider", b.p.Name(), "object", path, "error", err)
+			if b.p.mayWarn() {
+				e.log.Warn("provider could not read", "provider", b.p.Name(), "object", path, "error", err)
+			}
 			continue
 		}
 		if out == nil {

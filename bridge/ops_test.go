@@ -444,6 +444,57 @@ func TestConflictNamesOwner(t *testing.T) { // invariant 9
 	}
 }
 
+func TestAccessList(t *testing.T) {
+	for _, c := range []struct {
+		phase   Phase
+		list    []string
+		w       Writer
+		allowed bool
+	}{
+		{PhaseDualCWMP, nil, mainC, false},
+		{PhaseDualCWMP, nil, acs, true},
+		{PhaseDualCWMP, nil, user, false},
+		{PhaseDualCWMP, []string{"Subscriber"}, user, true},
+		{PhaseDualCWMP, []string{"X_TWINSPAN-EXAMPLE_USP"}, mainC, true},
+		{PhaseDualCWMP, []string{"X_TWINSPAN-EXAMPLE_USP"}, user, false},
+		{PhaseDualUSP, nil, mainC, true},
+	} {
+		r := newRig(t, atPhase(t, c.phase))
+		r.do(acs, whole(Op{Kind: OpAttr, Path: "Device.DeviceInfo.", Attr: &AttrChange{AccessList: &c.list}}))
+		ch := whole(set("Device.DeviceInfo.", "ProvisioningCode", "x"))
+		if c.allowed {
+			r.do(c.w, ch)
+		} else if err := r.refuse(c.w, ch, datamodel.Denied); !strings.Contains(err.Error(), "AccessList") {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWritable(t *testing.T) {
+	is := func(r *rig, w Writer, path string, want bool) {
+		t.Helper()
+		v := r.View(w)
+		ms, err := v.Resolve(path, datamodel.ResolvePolicy{AllowTable: true})
+		if err != nil || len(ms) != 1 {
+			t.Fatal(ms, err)
+		}
+		if got := v.Writable(ms[0]); got != want {
+			t.Errorf("%s writable for %s: %v", path, w.Name, got)
+		}
+	}
+	r := newRig(t)
+	for path, want := range map[string]bool{"Device.Time.Enable": true, "Device.Time.Status": false, "Device.Time.": false, "Device.IP.Interface.": true,
+		"Device.IP.Interface.1.": true, "Device.Ethernet.Interface.": false, "Device.IP.Interface.1.Alias": true} {
+		is(r, acs, path, want)
+	}
+	is(r, mainC, "Device.IP.Interface.1.Alias", false)
+	r.do(mainC, whole(set("Device.Time.", "Enable", "true")))
+	is(r, acs, "Device.Time.Enable", true)
+	for _, path := range []string{"Device.Time.Enable", "Device.IP.Interface.", "Device.IP.Interface.1."} {
+		is(newRig(t, atPhase(t, PhaseUSPOnly)), acs, path, false) // as a write would be answered
+	}
+}
+
 func TestRules(t *testing.T) {
 	const path = "Device.DeviceInfo.ProvisioningCode"
 	for _, c := range []struct {

@@ -267,6 +267,10 @@ func (r *run) put(key maskKey, m datamodel.Match, old store.Leaf, stored bool, n
 		if stored && !create {
 			r.owner(&p, old.Writer, old.Rev, old.Flags)
 		}
+		if r.w.Protocol != datamodel.CWMP && !create {
+			a := effectiveAttr(r.tx.View(), m.Path, m.Param)
+			p.Access, p.HasAccess = a.AccessList, a.HasAccess
+		}
 		v, err := r.decide(&p)
 		if err != nil {
 			return err
@@ -306,7 +310,14 @@ func (r *run) decide(p *Proposal) (Verdict, error) {
 	v := r.arb.Decide(*p)
 	if v.Kind == Yield {
 		r.refused = append(r.refused, refusal{p.Path, "yield: " + v.Text, v.Rule})
-		return v, datamodel.Fail(datamodel.Refused, r.spell(p.Path), v.Text)
+		reason := datamodel.Refused
+		if v.Static { // USP 7006; CWMP 9008 for a parameter, 9001 for a row
+			reason = datamodel.Denied
+			if r.w.Protocol == datamodel.CWMP && !strings.HasSuffix(p.Path, ".") {
+				reason = datamodel.NotWritable
+			}
+		}
+		return v, datamodel.Fail(reason, r.spell(p.Path), v.Text)
 	}
 	v.Text = v.Kind.String()
 	if p.Unseen != 0 {

@@ -60,7 +60,7 @@ func (r *run) deleteRow(key maskKey, m datamodel.Match) error {
 		if verdict, err = r.decide(&p); err != nil {
 			return err
 		}
-		// Every leaf below must be deletable by its own rule (bridge.md 2.5).
+		// Every leaf below must be deletable by its own rule.
 		v.Walk(m.Path, func(leaf string, l store.Leaf) bool {
 			p := Proposal{Writer: r.w, Path: leaf, Old: l.Value, Delete: true}
 			r.owner(&p, l.Writer, l.Rev, l.Flags)

@@ -216,6 +216,9 @@ func (v *View) Params(ctx context.Context, obj datamodel.Match, yield func(p *da
 	var liveVals map[string]string
 	if v.cat.objects[obj.Object] != nil || v.cat.partly[obj.Object] {
 		liveVals = v.e.readObject(ctx, v.cat, v.v, obj.Object, path, nil)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
 	node := leavesOf(v.v, path)
 	for _, p := range obj.Object.Params {
@@ -382,23 +385,27 @@ func parentPath(path string) string {
 	return path[:strings.LastIndexByte(strings.TrimSuffix(path, "."), '.')+1]
 }
 
-// Writable reports what GetParameterNames calls Writable: parameter settable, table addable, row deletable.
+// Writable reports what GetParameterNames calls Writable: parameter settable, table addable, row deletable, by the
+// schema and for this writer in this phase; who owns it now does not matter.
 func (v *View) Writable(m datamodel.Match) bool {
-	if m.Param != nil {
+	path := v.canonical(m.Path)
+	switch {
+	case m.Param != nil:
 		f := factsOf(m.Param, v.w.Protocol)
-		if f == nil {
+		if f == nil || f.Access == datamodel.ReadOnly {
 			return false
 		}
-		switch f.Access {
-		case datamodel.ReadWrite:
-			return true
-		case datamodel.WriteOnceReadOnly:
-			l, ok := v.v.Leaf(v.canonical(m.Path))
-			return !ok || l.Value == "" && l.Flags&store.Written == 0
+		if f.Access == datamodel.WriteOnceReadOnly {
+			if l, ok := v.v.Leaf(path); ok && (l.Value != "" || l.Flags&store.Written != 0) {
+				return false
+			}
 		}
+	case m.Object == nil || !m.Object.Multi || m.Object.Access(v.w.Protocol) != datamodel.ReadWrite:
 		return false
 	}
-	return m.Object != nil && m.Object.Multi && m.Object.Access(v.w.Protocol) == datamodel.ReadWrite
+	verdict := v.e.Arbiter().Decide(Proposal{Writer: v.w, Path: path, Create: m.Param == nil && m.Table, Delete: m.Param == nil && !m.Table,
+		New: "\x00"}) // no value of a parameter
+	return !verdict.Static
 }
 
 // leaves looks up the stored values of one object instance without building a new path for each.

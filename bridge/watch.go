@@ -225,18 +225,18 @@ func (w *Watcher) Close() {
 	})
 }
 
-// Journal returns the journal entries after a revision, oldest first, at most max of them (0: 100): who changed what,
+// Journal returns the journal entries after a revision, oldest first, at most limit of them (0: 100): who changed what,
 // when, by which verdict and rule. Values of secrets are salted hashes. Entries are shared and must not be changed.
 // When the journal no longer reaches back it begins with the oldest entry there is.
-func (e *Engine) Journal(after uint64, max int) ([]*store.Entry, error) {
-	if max <= 0 {
-		max = 100
+func (e *Engine) Journal(after uint64, limit int) ([]*store.Entry, error) {
+	if limit <= 0 {
+		limit = 100
 	}
 	var out []*store.Entry
 	read := func(after uint64) error {
 		return e.store.Journal(after, func(en *store.Entry) bool {
 			out = append(out, en)
-			return len(out) < max
+			return len(out) < limit
 		})
 	}
 	err := read(after)
