@@ -672,3 +672,70 @@ func TestFactoryResetIsApplied(t *testing.T) {
 		return strings.Contains(got, "Device.Time.Enable=false") && strings.Contains(got, "-Device.IP.Interface.3.")
 	})
 }
+
+// TestApplyOrder: the device sees the changes of concurrent writers in the order of their commits, and what somebody
+// else wrote in the meantime survives when a change is put back.
+func TestApplyOrder(t *testing.T) {
+	b := &box{name: "net", applies: []string{"Device.DeviceInfo.ProvisioningCode", "Device.Time.LocalTimeZone"}}
+	r := newRig(t, with(b), atPhase(t, PhaseDualCWMP, Rule{ID: "last", Path: "Device.**", OnConflict: OnLast}))
+	waitFor(t, func() bool { return b.log() != "" })
+	var wg sync.WaitGroup
+	for i, w := range []Writer{acs, mainC, appC, user} {
+		wg.Go(func() {
+			for k := range 40 {
+				if res, err := r.Apply(context.Background(), w, whole(set("Device.DeviceInfo.", "ProvisioningCode", fmt.Sprintf("%d-%d", i, k)))); err != nil || !res.Applied {
+					t.Error(res, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	var journal []string
+	entries, err := r.Journal(1, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, en := range entries {
+		for _, d := range en.Deltas {
+			if d.Op == store.DeltaSet {
+				journal = append(journal, d.Path+"="+d.New)
+			}
+		}
+	}
+	if got := b.log(); got != strings.Join(journal, " ") || len(journal) != 160 {
+		t.Fatalf("%d commits\njournal %v\ndevice  %s", len(journal), journal, got)
+	}
+	hold := make(chan struct{})
+	b.change(func() {
+		b.applyErr = func(ws []datamodel.Write) error {
+			if ws[0].Value == "bad" {
+				<-hold
+				return errors.New("no")
+			}
+			return nil
+		}
+	})
+	failed := make(chan error)
+	go func() {
+		_, err := r.Apply(context.Background(), acs, whole(set("Device.DeviceInfo.", "ProvisioningCode", "bad"), set("Device.Time.", "LocalTimeZone", "bad")))
+		failed <- err
+	}()
+	waitFor(t, func() bool { l, _ := r.store.Head().Leaf("Device.Time.LocalTimeZone"); return l.Value == "bad" })
+	later := make(chan error)
+	go func() {
+		_, err := r.Apply(context.Background(), mainC, whole(set("Device.Time.", "LocalTimeZone", "UTC")))
+		later <- err
+	}()
+	waitFor(t, func() bool { l, _ := r.store.Head().Leaf("Device.Time.LocalTimeZone"); return l.Value == "UTC" })
+	close(hold)
+	if err := <-failed; datamodel.ReasonOf(err) != datamodel.Applying {
+		t.Fatal(err)
+	}
+	if err := <-later; err != nil {
+		t.Fatal(err)
+	}
+	r.is(acs, "Device.Time.LocalTimeZone", "UTC")
+	if got := mustGet(t, r, "Device.DeviceInfo.ProvisioningCode"); got == "bad" {
+		t.Fatal("not put back")
+	}
+}

@@ -369,6 +369,14 @@ func TestReachable(t *testing.T) { // invariant 8
 	r.do(acs, whole(set("Device.ManagementServer.", "EnableCWMP", "true")))
 	r.do(mainC, whole(set("Device.LocalAgent.Controller.2.", "Enable", "false")))
 	r.refuse(acs, whole(set("Device.ManagementServer.", "EnableCWMP", "false")), datamodel.Unrecoverable)
+	// A device that had no manager before may be changed freely.
+	if _, err := r.store.Update(context.Background(), store.Meta{Writer: "sys:test"}, func(tx *store.Tx) error {
+		return tx.Set("Device.ManagementServer.EnableCWMP", "false", 0)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.do(mainC, whole(del("Device.LocalAgent.Controller.2.")))
+	r.do(acs, whole(set("Device.ManagementServer.", "EnableCWMP", "true")))
 	// In a change that need not be whole, the rest goes on.
 	res := r.do(acs, partial(set("Device.ManagementServer.", "EnableCWMP", "false"), set("Device.Time.", "Enable", "true")))
 	if deepest(res.Outcomes[0].Err) != datamodel.Unrecoverable || res.Outcomes[1].Err != nil {

@@ -310,6 +310,10 @@ func TestRights(t *testing.T) {
 	if !res.Outcomes[0].Objects[0].Params[0].Hide { // R-SET.3
 		t.Fatal("an unreadable value is answered")
 	}
+	res = r.do(limited(map[Right]string{ReadObj: "Device.IP.Interface.2."}), whole(del("Device.IP.Interface.*.")))
+	if o := res.Outcomes[0].Objects; len(o) != 1 || o[0].Path != "Device.IP.Interface.1." { // R-DEL.2
+		t.Fatalf("what may not be read is answered: %+v", o)
+	}
 	res = r.do(limited(map[Right]string{ReadParam: "Device.DHCPv4."}), whole(add("Device.DHCPv4.Server.Pool.")))
 	if len(res.Outcomes[0].Objects[0].Keys) != 0 { // R-ADD.6
 		t.Fatal("unreadable keys are answered")
@@ -329,6 +333,13 @@ func TestSecrets(t *testing.T) { // invariant 11
 	trusted := mainC
 	trusted.Rights = only{secured: true}
 	r.is(trusted, "Device.MQTT.Client.1.Password", secret+"2")
+	// A search cannot be used to guess it.
+	if ms, err := r.View(mainC).Resolve(`Device.MQTT.Client.[Password=="`+secret+`2"].`, datamodel.ResolvePolicy{}); err != nil || len(ms) != 0 {
+		t.Fatal("a search over a secret matched", ms, err)
+	}
+	if ms, err := r.View(trusted).Resolve(`Device.MQTT.Client.[Password=="`+secret+`2"].`, datamodel.ResolvePolicy{}); err != nil || len(ms) != 1 {
+		t.Fatal(ms, err)
+	}
 	for _, w := range []Writer{mainC, acs} {
 		ms, _ := r.View(w).Resolve("Device.MQTT.Client.", datamodel.ResolvePolicy{AllowTable: true})
 		_ = r.View(w).Objects(ms[0], 0, func(m datamodel.Match) bool {
