@@ -47,10 +47,13 @@ func newClient(t testing.TB, addr string, change func(*Config)) *Client {
 func asController(c *Config) { c.EndpointID, c.ResponseTopic = ctrlID, ctrlTopic }
 
 func suite(t *testing.T, addr string, qos byte) {
+	bed := 0
 	mtptest.Run(t, func(t *testing.T) mtptest.Bed {
-		agent := newClient(t, addr, func(c *Config) { c.PublishQoS = qos })
-		ctrl := newClient(t, addr, func(c *Config) { asController(c); c.PublishQoS = qos })
-		return mtptest.Bed{Client: ctrl, Server: agent, ToServer: agentTopic, ToClient: ctrlTopic, MaxRecord: 1 << 20, Broker: true,
+		bed++ // own topics: the broker may still be handing out what an earlier test sent
+		toAgent, toCtrl := fmt.Sprint(agentTopic, bed), fmt.Sprint(ctrlTopic, bed)
+		agent := newClient(t, addr, func(c *Config) { c.PublishQoS, c.ResponseTopic = qos, toAgent })
+		ctrl := newClient(t, addr, func(c *Config) { c.EndpointID, c.PublishQoS, c.ResponseTopic = ctrlID, qos, toCtrl })
+		return mtptest.Bed{Client: ctrl, Server: agent, ToServer: toAgent, ToClient: toCtrl, MaxRecord: 1 << 20, Broker: true,
 			Drop: func() {
 				for _, c := range []*Client{agent, ctrl} {
 					if l := c.link.Load(); l != nil {
