@@ -27,8 +27,8 @@ func (c *CPE) dial(set settings) (link, error) {
 	cfg := httpc.Config{URL: set.url, Username: set.username, Password: httpc.Secret(set.password),
 		Timeout: max(c.o.ReplyTimeout, httpc.MinTimeout), MaxResponseBytes: int(c.o.MaxBody), RootCAs: c.o.RootCAs,
 		Certificates: c.o.Certificates, TimeKnown: c.o.TimeKnown, LegacyCiphers: c.o.LegacyCiphers,
-		BasicInClear: c.o.AllowBasicOverHTTP, Logger: c.log}
-	key := set.url + "\x00" + set.username + "\x00" + set.password
+		BasicInClear: c.o.AllowBasicOverHTTP, Compression: set.compression, Logger: c.log}
+	key := strings.Join([]string{set.url, set.username, set.password, string(set.compression)}, "\x00")
 	if cached := c.client.Load(); cached != nil && cached.key == key {
 		return httpLink{cached.client.Session()}, nil
 	}

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"twinspan/bridge"
+	"twinspan/cwmp/httpc"
 )
 
 const (
@@ -73,6 +75,9 @@ type state struct {
 	transferDone chan transferResult
 	restart      *RestartCause
 	restartAsked time.Time
+	rebootAt     time.Time         // DelayReboot
+	scheduledAt  time.Time         // ScheduleReboot
+	refused      httpc.Compression // what the ACS refused with status 415
 	reset        bool
 	caughtUp     bool      // the journal of before the start was taken in
 	bootedAt     time.Time // start of Run
@@ -284,6 +289,12 @@ func (c *CPE) refresh(ctx context.Context, first bool) {
 		c.offer = len(supportedVersions) - 1
 		c.save(ctx)
 	}
+	c.armReboot(ctx, old, now, first)
+	if c.set.compression != c.refused {
+		c.refused = ""
+	} else {
+		c.set.compression = "" // the ACS answered 415: not again until the setting changes
+	}
 	c.periodic.configure(now, c.set.periodicEnable, c.set.periodicInterval, c.set.periodicTime, first, c.random())
 	if !first && c.set.enabled && !old.enabled {
 		c.log.Info("cwmp enabled")
@@ -372,6 +383,7 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 		}
 	}
 	c.startTransfer(ctx, now)
+	c.rebootDue(ctx, now)
 }
 
 // plan decides whether a session starts now, and else when it may (TR-069 3.2.1, 3.2.1.1).
@@ -429,6 +441,12 @@ func (c *CPE) nextWake(now time.Time) time.Time {
 	if c.running == nil {
 		earlier(c.pollAt)
 		earlier(c.nextTransfer())
+	}
+	if c.running == nil && c.restart == nil {
+		earlier(c.rebootAt)
+		if !c.scheduledAt.IsZero() { // wall clock
+			earlier(now.Add(min(c.scheduledAt.Sub(now.Round(0)), time.Minute)))
+		}
 	}
 	if c.restart != nil {
 		earlier(c.restartAsked.Add(restartGrace))
@@ -517,6 +535,10 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 	}
 	if res.informed && act { // arose during the session, or did not fit into the Inform: SES-26
 		c.activeNew = true
+	}
+	var status *httpc.StatusError
+	if errors.As(res.err, &status) && status.Code == http.StatusUnsupportedMediaType { // TR-069 3.4.7, HTTP-23
+		c.refused = c.set.compression
 	}
 	if res.versionRefused { // fault 8006: try an older version next time, and never stop
 		if c.offer--; c.offer < 0 {

@@ -2,6 +2,7 @@ package cwmp
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -21,7 +22,7 @@ var fixedValues = map[string]string{
 	"AliasBasedAddressing":                      "false",
 	"InstanceWildcardsSupported":                "true",
 	"SupportedConnReqMethods":                   "HTTP",
-	"HTTPCompressionSupported":                  "",
+	"HTTPCompressionSupported":                  "GZIP,Deflate",
 	"LightweightNotificationProtocolsSupported": "",
 	"NATDetected":                               "false",
 	"UDPConnectionRequestAddress":               "",
@@ -64,24 +65,47 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, params []str
 	return nil
 }
 
-// Applies implements datamodel.Applier.
-func (p *provider) Applies() []string {
-	return []string{msPath + "URL", msPath + "InformParameter.{i}.ParameterName", msPath + "InformParameter.{i}.EventList"}
+// unbuilt are parameters that would switch on what this CPE cannot do, with the values that leave it off. Accepting another
+// would be a promise nobody keeps.
+var unbuilt = map[string][]string{
+	"AutoCreateInstances":                     {"false"},
+	"InstanceMode":                            {"InstanceNumber"},
+	"STUNEnable":                              {"false"},
+	"ConnReqXMPPConnection":                   {""},
+	"HeartbeatPolicy.Enable":                  {"false"},
+	"AutonomousTransferCompletePolicy.Enable": {"false"},
+	"DUStateChangeComplPolicy.Enable":         {"false"},
 }
 
-// Prepare refuses an ACS URL that is none, and InformParameter rows that the standard forbids. IPT-04
+// Applies implements datamodel.Applier.
+func (p *provider) Applies() []string {
+	out := []string{msPath + "URL", msPath + "InformParameter.{i}.ParameterName", msPath + "InformParameter.{i}.EventList"}
+	for name := range unbuilt {
+		out = append(out, msPath+name)
+	}
+	return out
+}
+
+// Prepare refuses an ACS URL that is none, InformParameter rows that the standard forbids (IPT-04), and what is not built.
 func (p *provider) Prepare(_ context.Context, writes []datamodel.Write) error {
 	for _, w := range writes {
+		if w.Deleted || w.Added {
+			continue
+		}
+		name := strings.TrimPrefix(w.Path, msPath)
+		off, known := unbuilt[name]
 		switch {
-		case w.Path == msPath+"URL":
+		case known && !slices.Contains(off, w.Value):
+			return datamodel.Fail(datamodel.InvalidValue, w.Path, "not supported by this device")
+		case name == "URL":
 			if err := checkACSURL(w.Value); err != nil {
 				return err
 			}
-		case strings.HasSuffix(w.Path, ".ParameterName"):
+		case strings.HasSuffix(name, ".ParameterName"):
 			if p.forced[w.Value] {
 				return datamodel.Fail(datamodel.InvalidValue, w.Path, "the parameter is in every Inform already")
 			}
-		case strings.HasSuffix(w.Path, ".EventList"):
+		case strings.HasSuffix(name, ".EventList"):
 			for code := range strings.SplitSeq(w.Value, ",") {
 				if strings.TrimSpace(code) == evValueChange {
 					return datamodel.Fail(datamodel.InvalidValue, w.Path, "4 VALUE CHANGE cannot be listed")

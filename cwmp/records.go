@@ -176,11 +176,7 @@ func (c *CPE) ensureUsername(ctx context.Context) {
 	if id.oui == "" || id.serial == "" {
 		return
 	}
-	_, err := c.e.Apply(ctx, systemWriter, bridge.Change{Atomic: true, Ref: "boot", Ops: []bridge.Op{{Kind: bridge.OpSet, Path: msPath,
-		Settings: []bridge.Setting{{Name: "Username", Value: id.defaultUsername(), Required: true}}}}})
-	if err != nil {
-		c.log.Warn("default user name not set", "error", err)
-	}
+	c.putSystem(ctx, "Username", id.defaultUsername())
 }
 
 // touchesManagement reports whether a commit changed what drives the CPE.

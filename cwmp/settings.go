@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"twinspan/cwmp/httpc"
 	"twinspan/datamodel"
 	"twinspan/store"
 )
@@ -33,6 +34,11 @@ type settings struct {
 
 	retryMinimum, retryMultiplier uint32
 	throttle                      time.Duration // DefaultActiveNotificationThrottle
+
+	compression httpc.Compression // of what is sent (HTTPCompression)
+
+	delayReboot    int       // seconds after the session, -1: none
+	scheduleReboot time.Time // zero: none
 
 	connReqEnable              bool
 	connReqUser, connReqSecret string
@@ -77,6 +83,19 @@ func readSettings(schema *datamodel.Schema, v *store.Version) settings {
 		connReqUser:      get("ConnectionRequestUsername", ""),
 		connReqSecret:    get("ConnectionRequestPassword", ""),
 	}
+	switch get("HTTPCompression", "") {
+	case "GZIP":
+		s.compression = httpc.GZIP
+	case "Deflate":
+		s.compression = httpc.Deflate
+	}
+	s.delayReboot = -1
+	if n, err := strconv.Atoi(get("DelayReboot", "-1")); err == nil && n >= 0 {
+		if _, set := v.Leaf(msPath + "DelayReboot"); set { // the type's zero is not an order
+			s.delayReboot = n
+		}
+	}
+	s.scheduleReboot = knownTime(get("ScheduleReboot", ""))
 	if s.retryMinimum == 0 {
 		s.retryMinimum = defaultRetryMinimum
 	}
