@@ -59,7 +59,7 @@ func bubble(t *testing.T, factory map[string]string, outcome func(n int, c *CPE,
 		}
 		done := make(chan error, 1)
 		go func() { done <- c.Run(t.Context()) }()
-		test(c, func() []time.Time { mu.Lock(); defer mu.Unlock(); return slices.Clone(at) })
+		test(c, func() []time.Time { synctest.Wait(); mu.Lock(); defer mu.Unlock(); return slices.Clone(at) })
 		c.Close()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
@@ -163,6 +163,7 @@ func TestEVT07PeriodicOnce(t *testing.T) {
 	bubble(t, map[string]string{"Device.ManagementServer.PeriodicInformEnable": "true", "Device.ManagementServer.PeriodicInformInterval": "30"}, fail,
 		func(c *CPE, starts func() []time.Time) {
 			time.Sleep(5 * time.Minute)
+			synctest.Wait()
 			if got := codes(last); !slices.Equal(got, []string{"2 PERIODIC/"}) {
 				t.Errorf("events %v", got)
 			}
