@@ -31,6 +31,8 @@ type Agent struct {
 	born   time.Time
 
 	dir      atomic.Pointer[directory]
+	seen     atomic.Uint64 // newest commit that the notifier has told
+	held     atomic.Bool   // the manager waits for seen to go on
 	requests requestTable
 	status   statusTable
 	owners   ownerTable
@@ -127,6 +129,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		_ = a.Close()
 		return fmt.Errorf("agent: %w", err)
 	}
+	a.seen.Store(a.store.Head().Rev())
 	n := newNotifier(a)
 	a.spawn("janitor", a.janitor)
 	a.spawn("notifier", n.run)

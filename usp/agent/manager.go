@@ -63,6 +63,18 @@ func (m *manager) run(ctx context.Context) {
 func (m *manager) reconcile(ctx context.Context) {
 	a := m.a
 	v := a.store.Head()
+	// What a commit has to tell is queued before its effect on the links: a Controller hears of its own end. The notifier
+	// wakes us again when it gets there.
+	var newest uint64
+	for _, path := range [...]string{controllerPath, mtpPath, mqttPath, udsPath} {
+		newest = max(newest, v.SubtreeRev(path))
+	}
+	if newest > a.seen.Load() {
+		a.held.Store(true)
+		if newest > a.seen.Load() {
+			return
+		}
+	}
 	d := a.readDirectory(v)
 	w := a.desired(v, d)
 	a.dropPeers(d)

@@ -24,7 +24,8 @@ import (
 type notifier struct {
 	a           *Agent
 	index       *subscribe.Index
-	prev        *store.Version // state before the commit at hand, for rows that are gone
+	prev        *store.Version // a state before the commit at hand, for rows that are gone
+	history     []*store.Version
 	periodic    map[string]*schedule
 	boarding    map[string]*boarding
 	live        map[string]int // references that may name live values -> Subscriptions that have them
@@ -59,6 +60,7 @@ func (n *notifier) run(ctx context.Context) {
 	a := n.a
 	v := a.store.Head()
 	n.prev = v
+	n.remember(v)
 	n.loadAll(v)
 	n.watchLive()
 	n.refresh()
@@ -116,7 +118,9 @@ func (n *notifier) resync() {
 	n.loadAll(head)
 	n.watchLive()
 	n.refresh()
+	n.a.seen.Store(head.Rev())
 	n.a.reconfigure()
+	n.history = append(n.history[:0], head)
 	n.prev = head
 }
 
@@ -124,6 +128,7 @@ func (n *notifier) resync() {
 // commit makes is not told of its own birth; one that it deletes is told of what went with it.
 func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 	head := n.a.store.Head()
+	n.before(e.Rev)
 	if n.index.Len() > 0 {
 		n.tell(ctx, e, head)
 	}
@@ -151,10 +156,39 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 	if ctrl {
 		n.refresh()
 	}
-	if link {
+	n.a.seen.Store(max(n.a.seen.Load(), e.Rev))
+	if n.a.held.Swap(false) || link {
 		n.a.reconfigure()
 	}
-	n.prev = head
+	n.remember(head)
+}
+
+// maxHistory is how many past versions are kept while the notifier is behind.
+const maxHistory = 16
+
+// remember keeps a version, because it comes before commits still to be told.
+func (n *notifier) remember(v *store.Version) {
+	if l := len(n.history); l > 0 && n.history[l-1].Rev() >= v.Rev() {
+		return
+	}
+	if len(n.history) == maxHistory { // the oldest stays: it comes before all that is still to be told
+		n.history = append(n.history[:1], n.history[2:]...)
+	}
+	n.history = append(n.history, v)
+}
+
+// before sets prev to the newest kept version that is older than a commit. When the notifier is behind, the newest
+// version of all has that commit in it already, and perhaps others.
+func (n *notifier) before(rev uint64) {
+	if rev == 0 { // of a row that is not stored
+		n.prev = n.history[len(n.history)-1]
+		return
+	}
+	for len(n.history) > 1 && n.history[1].Rev() < rev {
+		n.history[0] = nil
+		n.history = n.history[1:]
+	}
+	n.prev = n.history[0]
 }
 
 // tell finds the subscribers of every change in a commit.
