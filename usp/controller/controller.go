@@ -77,6 +77,7 @@ type Controller struct {
 	mu        sync.Mutex
 	pending   map[string]chan *uspmsg.Msg
 	up        bool
+	link      uint64        // the newest link while up
 	connected bool          // the agent's connect record was seen on this link
 	changed   chan struct{} // closed and replaced when up or connected change
 }
@@ -141,8 +142,13 @@ func (c *Controller) state(s mtp.State) {
 		c.cfg.Log.Debug("usp link attempt failed", "reason", s.Reason)
 		return
 	}
-	c.up = s.Up
-	if !s.Up {
+	if !s.Up && s.LinkID != c.link {
+		return // an older link, that a newer session of the agent replaced
+	}
+	c.up, c.link = s.Up, s.LinkID
+	if s.Up {
+		c.connected = false
+	} else {
 		c.connected = false
 		for id, ch := range c.pending {
 			close(ch)
@@ -251,7 +257,7 @@ func (h handler) HandleRecord(ctx context.Context, in mtp.Inbound) {
 		return // another agent on the same broker
 	}
 	if rec.Kind != usp.KindMessage {
-		c.otherRecord(rec)
+		c.otherRecord(rec, in.LinkID)
 		return
 	}
 	m, err := usp.DecodeMessage(rec.Payload, c.cfg.Limits)
@@ -273,16 +279,18 @@ func (h handler) HandleRecord(ctx context.Context, in mtp.Inbound) {
 	}
 }
 
-func (c *Controller) otherRecord(rec *usp.Record) {
+func (c *Controller) otherRecord(rec *usp.Record, link uint64) {
 	if rec.Kind == usp.KindMQTTConnect && c.cfg.Topic == "" {
 		if t := rec.Raw.GetMqttConnect().GetSubscribedTopic(); t != "" {
 			c.topic.Store(&t)
 		}
 	}
 	c.mu.Lock()
-	c.connected = rec.Kind != usp.KindDisconnect
-	close(c.changed)
-	c.changed = make(chan struct{})
+	if link == c.link {
+		c.connected = rec.Kind != usp.KindDisconnect
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
 	c.mu.Unlock()
 	if c.cfg.OnRecord != nil {
 		c.cfg.OnRecord(rec)
@@ -297,13 +305,17 @@ func (c *Controller) notified(ctx context.Context, in mtp.Inbound, id string, n 
 		c.cfg.Log.Warn("usp notification not taken", "reason", "queue full")
 		return
 	}
-	if !n.GetSendResp() || c.cfg.IgnoreNotify || in.Reply == nil {
+	if !n.GetSendResp() || c.cfg.IgnoreNotify { // R-NOT.8
 		return
 	}
 	resp := usp.NewResponse(id, &uspmsg.Response{RespType: &uspmsg.Response_NotifyResp{NotifyResp: &uspmsg.NotifyResp{SubscriptionId: n.GetSubscriptionId()}}})
 	rec, err := usp.WrapMessage(c.cfg.EndpointID, c.cfg.AgentID, resp)
-	if err == nil {
-		err = in.Reply(ctx, rec)
+	switch {
+	case err != nil:
+	case in.Reply != nil:
+		err = in.Reply(ctx, rec) // R-NOT.10
+	default: // a broker's record without Response Topic
+		err = c.Raw(ctx, rec)
 	}
 	if err != nil {
 		c.cfg.Log.Warn("usp notify response not sent", "error", err)
