@@ -35,7 +35,10 @@ var (
 // A provider that vetoes the candidate fails the whole change. A provider that fails to apply it makes the engine put
 // everything back in a transaction of its own by writer sys:rollback; the error is then Applying.
 func (e *Engine) Apply(ctx context.Context, w Writer, c Change) (Result, error) {
-	res, _, err := e.apply(ctx, w, c, 0)
+	res, r, err := e.apply(ctx, w, c, 0)
+	if err == nil {
+		e.act(w, r.actions())
+	}
 	return res, err
 }
 
@@ -160,6 +163,8 @@ type effect struct {
 	from   maskKey
 	same   bool // the store holds it already
 	act    bool // a CWMP command parameter: acts, is not stored
+	// command: it is the command of the same name, run after the commit
+	command bool
 	// what the journal says
 	verdict, rule string
 }
@@ -397,6 +402,20 @@ func (r *run) changing() bool {
 	return slices.ContainsFunc(r.effects, func(ef effect) bool { return !ef.same && !ef.act })
 }
 
+// actions are the commands that the change's command parameters stand for; canonical paths.
+func (r *run) actions() []string {
+	var out []string
+	if r.c.DryRun {
+		return nil
+	}
+	for i := range r.effects {
+		if r.effects[i].command {
+			out = append(out, r.effects[i].path+"()")
+		}
+	}
+	return out
+}
+
 func (r *run) storeError(path string, err error) error {
 	return &datamodel.Error{Reason: storeReason(err), Path: spell(r.w.Protocol, path), Err: err}
 }
@@ -410,7 +429,7 @@ func (r *run) writes() []datamodel.Write {
 	at := map[string]int{}
 	for i := range r.effects {
 		ef := &r.effects[i]
-		if ef.same || ef.op == store.DeltaAttr {
+		if ef.same || ef.command || ef.op == store.DeltaAttr {
 			continue
 		}
 		wanted := false

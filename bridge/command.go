@@ -228,3 +228,36 @@ func grace(done <-chan answer) answer {
 
 // cancelGrace is how long Run waits for a provider after its context ended.
 const cancelGrace = time.Second
+
+const (
+	actionBudget = 60 * time.Second // of one command that a CWMP parameter stands for
+	maxActions   = 16               // changes whose commands run at a time
+)
+
+// act runs the commands that CWMP command parameters stand for, one after the other, in the background: the protocol
+// has no place for their result.
+func (e *Engine) act(w Writer, paths []string) {
+	if len(paths) == 0 {
+		return
+	}
+	if e.acting.Add(1) > maxActions || !e.enter() {
+		e.acting.Add(-1)
+		e.log.Error("commands of a change are not run: too many are running", "writer", w.Name, "commands", len(paths))
+		return
+	}
+	go func() {
+		defer e.wg.Done()
+		defer e.acting.Add(-1)
+		for _, path := range paths {
+			op, err := e.Command(Writer{Name: w.Name, Class: ClassSys, System: true}, path, nil)
+			if err == nil {
+				ctx, cancel := context.WithTimeout(context.Background(), actionBudget)
+				_, err = op.Run(ctx)
+				cancel()
+			}
+			if err != nil {
+				e.log.Error("a command parameter could not be carried out", "writer", w.Name, "command", path, "error", err)
+			}
+		}
+	}()
+}

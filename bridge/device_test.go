@@ -537,6 +537,43 @@ func TestCommands(t *testing.T) {
 	free()
 }
 
+// One operation, two faces: the CWMP command parameter runs the USP command, in a session after its end.
+func TestCommandParameter(t *testing.T) {
+	ran := make(chan string, 4)
+	b := &box{name: "agent", commands: []string{"Device.LocalAgent.Controller.{i}.SendOnBoardRequest()"}}
+	b.runFn = func(_ context.Context, inv datamodel.Invocation) (map[string]string, error) {
+		ran <- inv.Command
+		return nil, nil
+	}
+	r := newRig(t, with(b))
+	const row = "Device.USPAgent.Controller.1."
+	if res := r.do(acs, whole(set(row, "SendOnBoardRequest", "true"))); res.Changed {
+		t.Fatal("a command parameter was stored")
+	}
+	if got := <-ran; got != "Device.LocalAgent.Controller.1.SendOnBoardRequest()" {
+		t.Fatal(got)
+	}
+	r.is(acs, row+"SendOnBoardRequest", "false")
+	s := r.Shield(acs)
+	if _, err := s.Apply(t.Context(), whole(set(row, "SendOnBoardRequest", "1"))); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-ran:
+		t.Fatal("ran inside the session", got)
+	case <-time.After(20 * time.Millisecond):
+	}
+	s.Close()
+	s.Close()
+	<-ran
+	r.do(acs, whole(set(row, "SendOnBoardRequest", "false"))) // does nothing
+	r.refuse(acs, whole(set("Device.IP.Interface.1.", "Reset", "true")), datamodel.NotImplemented)
+	r.refuse(acs, whole(set(row, "SendOnBoardRequest", "true", "PeriodicNotifInterval", "0")), datamodel.InvalidValue)
+	if len(ran) != 0 {
+		t.Fatal("a refused change acted")
+	}
+}
+
 func TestProviderClash(t *testing.T) {
 	p := testProfile()
 	s := store.OpenMemory(store.Options{})

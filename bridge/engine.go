@@ -55,6 +55,7 @@ type Engine struct {
 	holds   holds
 	live    liveWatch
 
+	acting  atomic.Int32
 	running atomic.Bool // the apply loop is there to wait for
 
 	mu        sync.Mutex

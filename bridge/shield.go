@@ -43,6 +43,7 @@ type Shield struct {
 	v    *store.Version // the overlay
 	used time.Time
 	err  error
+	acts []string // commands that wait for the end of the session
 }
 
 // Shield opens one at the newest version. // TR-069 3.7.1.1
@@ -93,7 +94,8 @@ func (s *Shield) View() *View {
 
 // Apply writes to the real tree, through arbitration; what it did is then seen in the session's view. A change to
 // something that somebody else has changed since the session began says so in the journal (overwrote_unseen). What
-// somebody else has deleted since is refused, not reported as missing: the session still sees it.
+// somebody else has deleted since is refused, not reported as missing: the session still sees it. Commands that a
+// parameter stands for (Reset) run when the shield is closed, so that they cannot cut the session.
 func (s *Shield) Apply(ctx context.Context, c Change) (Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,6 +106,9 @@ func (s *Shield) Apply(ctx context.Context, c Change) (Result, error) {
 	s.used = time.Now()
 	if err == nil && r != nil && !c.DryRun {
 		s.replay(r)
+		if len(s.acts) < maxSettings {
+			s.acts = append(s.acts, r.actions()...)
+		}
 	}
 	for i := range res.Outcomes {
 		if o := &res.Outcomes[i]; datamodel.ReasonOf(o.Err) == datamodel.NoInstance && s.sees(c.Ops[i].Path) {
@@ -162,10 +167,12 @@ func parseRow(s string) (uint32, error) {
 	return n, err
 }
 
-// Close ends the shield. Idempotent.
+// Close ends the shield and lets the session's commands run. Idempotent.
 func (s *Shield) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.e.act(s.w, s.acts)
+	s.acts = nil
 	if s.err == nil {
 		s.err = datamodel.Fail(datamodel.Resources, "", "the session is closed")
 	}

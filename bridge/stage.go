@@ -109,16 +109,40 @@ func (r *run) setting(key maskKey, obj *datamodel.Object, path string, s *Settin
 	if err != nil {
 		return m, "", err
 	}
-	if f.Command { // TR-069: writing acts, nothing is kept
-		r.effects = append(r.effects, effect{op: store.DeltaSet, path: m.Path, value: value, object: m.Object, param: m.Param,
-			from: key, act: true})
-		return m, value, nil
+	if f.Command {
+		return m, value, r.act(key, m, f, value)
 	}
 	now := r.current(m, f, old, stored, value)
 	if !create && r.w.Protocol == datamodel.USP && !r.w.System && now != "" && now != value && frozen(m.Param) { // R-KEY.1
 		return m, "", datamodel.Fail(datamodel.NotWritable, r.spell(m.Path), "a non-functional unique key never changes")
 	}
 	return m, value, r.put(key, m, old, stored, now, value, create)
+}
+
+// act stages a CWMP command parameter: writing it acts, nothing is kept. One with a USP command of the same name is that
+// command; others go to the providers that apply writes.
+func (r *run) act(key maskKey, m datamodel.Match, f *datamodel.Facts, value string) error {
+	if f.Type == datamodel.TypeBoolean && value == "false" {
+		return nil
+	}
+	p := Proposal{Writer: r.w, Path: m.Path, New: value}
+	if !r.w.System {
+		if _, err := r.decide(&p); err != nil {
+			return err
+		}
+	}
+	ef := effect{op: store.DeltaSet, path: m.Path, value: value, object: m.Object, param: m.Param, from: key, act: true}
+	wanted := false
+	if c := m.Object.Command(m.Param.Name + "()"); c != nil && f.Type == datamodel.TypeBoolean && r.cat.commands[c] != nil {
+		ef.command, wanted = true, true
+	} else {
+		r.cat.appliers(m.Object, m.Param, func(*provided) { wanted = true })
+	}
+	if !wanted {
+		return datamodel.Fail(datamodel.NotImplemented, r.spell(m.Path), "no provider carries it out")
+	}
+	r.effects = append(r.effects, ef)
+	return nil
 }
 
 // current is the value that a new one is compared with. Where the device serves the parameter live, what it says counts
