@@ -77,7 +77,7 @@ func (m *manager) reconcile(ctx context.Context) {
 	}
 	d := a.readDirectory(v)
 	w := a.desired(v, d)
-	a.dropPeers(d)
+	a.dropPeers(ctx, d)
 	for key, r := range m.links {
 		if s, ok := w.specs[key]; !ok || !r.same(s) {
 			m.stop(key, r)
@@ -363,7 +363,7 @@ func (a *Agent) allPeers() []*peer {
 }
 
 // dropPeers ends the outboxes of Controllers that are gone or disabled, after what was queued has left.
-func (a *Agent) dropPeers(d *directory) {
+func (a *Agent) dropPeers(ctx context.Context, d *directory) {
 	var gone []*peer
 	a.peersMu.Lock()
 	for eid, p := range a.peers {
@@ -373,16 +373,30 @@ func (a *Agent) dropPeers(d *directory) {
 		}
 	}
 	a.peersMu.Unlock()
+	flush := false
 	for _, p := range gone {
+		flush = flush || p.out.reachableNow()
 		p.out.close(lingerTime)
 	}
+	if !flush {
+		return
+	}
+	// Their transports are stopped next: let them send a last time. A transport says when it has taken a record, not
+	// when the record is on the wire.
 	until := time.Now().Add(lingerTime / 2)
-	for _, p := range gone { // their transports are stopped next: let them send a last time
+	for _, p := range gone {
 		for p.out.reachableNow() && !p.out.idle() && time.Now().Before(until) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
+	select {
+	case <-time.After(flushTime):
+	case <-ctx.Done():
+	}
 }
+
+// flushTime is what a transport gets to put the last records on the wire.
+const flushTime = 100 * time.Millisecond
 
 func (o *outbox) reachableNow() bool {
 	o.mu.Lock()

@@ -3,11 +3,16 @@ package transport_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"go.uber.org/goleak"
 
 	"twinspan/bridge"
@@ -18,6 +23,7 @@ import (
 	"twinspan/usp/agent/transport"
 	"twinspan/usp/controller"
 	"twinspan/usp/mtp"
+	"twinspan/usp/mtp/mqtt"
 	"twinspan/usp/mtp/uds"
 	"twinspan/usp/mtp/websocket"
 	"twinspan/usp/uspmsg"
@@ -48,7 +54,7 @@ func device(t *testing.T, socket string) *bridge.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := agent.New(agent.Options{EndpointID: agentID, Engine: eng, Factory: f, Trust: agent.TrustPolicy{AllowPlaintext: true},
+	a, err := agent.New(agent.Options{EndpointID: agentID, Engine: eng, Factory: f, Trust: agent.TrustPolicy{AllowPlaintext: true, AllowBroker: true},
 		Local: &agent.LocalListener{Path: socket}})
 	if err != nil {
 		t.Fatal(err)
@@ -229,6 +235,97 @@ func TestBroughtUpByACS(t *testing.T) {
 		}
 		if ctx.Err() != nil {
 			t.Fatal("a disabled Controller is served")
+		}
+	}
+}
+
+// allow is a broker's hook that lets everybody do everything.
+type allow struct{ mochi.HookBase }
+
+func (*allow) ID() string                                               { return "allow" }
+func (*allow) Provides(h byte) bool                                     { return h == mochi.OnConnectAuthenticate || h == mochi.OnACLCheck }
+func (*allow) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
+func (*allow) OnACLCheck(*mochi.Client, string, bool) bool              { return true }
+
+// startBroker runs an MQTT broker.
+func startBroker(t *testing.T, port int) {
+	t.Helper()
+	srv := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err := srv.AddHook(new(allow), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.AddListener(listeners.NewTCP(listeners.Config{ID: "t", Address: fmt.Sprintf("127.0.0.1:%d", port)})); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { srv.Close() })
+}
+
+// The same over a broker: Device.MQTT. and Device.USPAgent. written by an ACS.
+func TestBroughtUpOverMQTT(t *testing.T) {
+	eng := device(t, filepath.Join(t.TempDir(), "cli.sock"))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	port := freePort(t)
+	startBroker(t, port)
+	cfg := mqtt.Default()
+	cfg.Broker, cfg.EndpointID, cfg.ResponseTopic = fmt.Sprintf("mqtt://127.0.0.1:%d", port), "self::main", "usp/controller"
+	tr, err := mqtt.NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := make(chan *uspmsg.Notify, 16)
+	c := manage(t, "self::main", tr, notes)
+	if err := c.WaitUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	rows := provision(t, eng,
+		op(bridge.OpAdd, "Device.MQTT.Client.", "Enable", "true", "BrokerAddress", "127.0.0.1", "BrokerPort", fmt.Sprint(port), "ProtocolVersion", "5.0"),
+		op(bridge.OpAdd, "Device.USPAgent.MTP.", "Enable", "true", "Protocol", "MQTT", "MQTT.ResponseTopicConfigured", "usp/agent"),
+		op(bridge.OpAdd, "Device.USPAgent.Controller.", "EndpointID", "self::main", "Enable", "true", "AssignedRole", "Device.USPAgent.ControllerTrust.Role.1"))
+	provision(t, eng, op(bridge.OpSet, rows[1], "MQTT.Reference", strings.TrimSuffix(rows[0], ".")))
+	m := provision(t, eng, op(bridge.OpAdd, rows[2]+"MTP.", "Protocol", "MQTT", "MQTT.Topic", "usp/controller"))[0]
+	provision(t, eng, op(bridge.OpSet, m, "Enable", "true", "MQTT.AgentMTPReference", strings.TrimSuffix(rows[1], ".")))
+	if err := c.WaitConnect(ctx); err != nil { // R-MTP.6: mqtt_connect tells the agent's topic
+		t.Fatal(err)
+	}
+	select {
+	case n := <-notes:
+		if n.GetOnBoardReq() == nil {
+			t.Errorf("%v", n)
+		}
+	case <-ctx.Done():
+		t.Fatal("no OnBoardRequest")
+	}
+	for path, want := range map[string]string{"Device.MQTT.Client.1.Status": "Connected", "Device.LocalAgent.MTP.1.Status": "Up",
+		"Device.LocalAgent.MTP.1.MQTT.ResponseTopicDiscovered": ""} {
+		if v, err := c.Value(ctx, path); err != nil || want != "" && v != want {
+			t.Errorf("%s is %q, %v", path, v, err)
+		}
+	}
+	// R-MQTT.9: the identifier that the broker gave is kept, and keeping it does not break the connection.
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		if v, err := c.Value(ctx, "Device.MQTT.Client.1.ClientID"); err == nil && v != "" {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("ClientID %q %v", v, err)
+		}
+	}
+	if _, err := c.Subscribe(ctx, "s", "ValueChange", true, "Device.LocalAgent.Controller.1.ProvisioningCode"); err != nil {
+		t.Fatal(err)
+	}
+	provision(t, eng, op(bridge.OpSet, rows[2], "ProvisioningCode", "over-mqtt"))
+	for {
+		select {
+		case n := <-notes:
+			if n.GetValueChange().GetParamValue() == "over-mqtt" {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatal("not told")
 		}
 	}
 }
