@@ -162,6 +162,14 @@ func (l *link) fail(reason string) {
 	}
 }
 
+// awaitReason gives the library the moment that it takes between giving up and telling why.
+func (l *link) awaitReason() {
+	select {
+	case <-l.told:
+	case <-time.After(100 * time.Millisecond):
+	}
+}
+
 func (l *link) why() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,8 +194,13 @@ func (c *Client) session1(ctx context.Context, h mtp.Handler, onState func(mtp.S
 	}
 	subs, err := c.subscribe(linkCtx, l, ca)
 	if err != nil {
+		lost := linkCtx.Err() != nil && ctx.Err() == nil
 		cancel()
 		c.disconnect(l)
+		if lost {
+			l.awaitReason()
+			err = fmt.Errorf("connection lost while subscribing: %s", l.why())
+		}
 		return false, err
 	}
 	c.link.Store(l)
@@ -225,11 +238,13 @@ func (c *Client) connect(ctx context.Context, broken func(), h mtp.Handler) (*li
 	}
 	l := &link{id: mtp.NextLinkID(), peer: peer, q: outbox.New(c.cfg.MaxRecord), ready: make(chan struct{}), told: make(chan struct{})}
 	l.guard = newGuard(nc, c.cfg.MaxRecord+packetSlack, func(err error) {
-		l.fail("connection lost: " + err.Error())
+		if err != nil {
+			l.fail("connection lost: " + err.Error())
+		}
 		broken()
 	})
 	l.cli = paho.NewClient(paho.ClientConfig{
-		Conn: l.guard, Session: c.session, PacketTimeout: packetTimeout,
+		Conn: l.guard, Session: c.session, PacketTimeout: packetTimeout, AuthHandler: noAuth{l},
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			c.received(ctx, l, h, p.Packet)
 			return true, nil
@@ -262,6 +277,18 @@ func (c *Client) connect(ctx context.Context, broken func(), h mtp.Handler) (*li
 	}
 	return l, ca, nil
 }
+
+// noAuth ends a connection whose broker wants the extended authentication that we never offered. Without a handler the
+// library would call a nil one, and the process would end.
+type noAuth struct{ l *link }
+
+func (a noAuth) Authenticate(*paho.Auth) *paho.Auth {
+	a.l.fail("broker wants extended authentication")
+	a.l.guard.Close()
+	return &paho.Auth{}
+}
+
+func (a noAuth) Authenticated() {}
 
 func (c *Client) dial(ctx context.Context) (net.Conn, mtp.Identity, error) {
 	if !c.secure {
@@ -324,14 +351,12 @@ func (c *Client) serve(ctx, linkCtx context.Context, l *link, subs *subscription
 				return
 			}
 		case <-l.cli.Done():
-			select { // the library tells the reason right after it is done
-			case <-l.told:
-			case <-time.After(100 * time.Millisecond):
-			}
+			l.awaitReason()
 			return
 		case <-linkCtx.Done():
-			if ctx.Err() == nil {
-				return // reading failed
+			if ctx.Err() == nil { // reading failed, or the library gave up
+				l.awaitReason()
+				return
 			}
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()

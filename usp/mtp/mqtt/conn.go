@@ -37,7 +37,8 @@ type guard struct {
 	inBytes int        // their sum
 	closed  bool
 
-	// broken is called when reading failed, before the library knows: it frees a handler that the library would wait for.
+	// broken is called when reading failed, before the library knows, and with nil when the library closed the connection:
+	// it frees a handler that the library would wait for, and a SUBSCRIBE that waits for the library.
 	broken func(error)
 
 	mu       sync.Mutex
@@ -146,6 +147,7 @@ func (g *guard) Close() error {
 	g.closed = true
 	g.inMu.Unlock()
 	g.inRoom.Broadcast()
+	g.broken(nil)
 	return g.Conn.Close()
 }
 

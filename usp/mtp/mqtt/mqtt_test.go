@@ -361,6 +361,49 @@ func TestGarbageFromBroker(t *testing.T) {
 	}
 }
 
+// TestUnexpectedPackets: packets that a broker must not send, or not then, end the connection or are ignored; the process
+// lives and the client tries again.
+func TestUnexpectedPackets(t *testing.T) {
+	connack := []byte{0x20, 0x03, 0x00, 0x00, 0x00}
+	for name, junk := range map[string][][]byte{
+		"authentication in connack": {{0x20, 0x07, 0x00, 0x00, 0x04, 0x15, 0x00, 0x01, 'x'}},
+		"auth before connack":       {{0xf0, 0x02, 0x18, 0x00}, connack},
+		"auth success first":        {{0xf0, 0x00}, connack},
+		"auth after connack":        {connack, {0xf0, 0x02, 0x18, 0x00}, {0xf0, 0x00}},
+		"second connack":            {connack, connack},
+		"answers to nothing": {connack, {0x40, 0x02, 0x00, 0x07}, {0x50, 0x02, 0x00, 0x07}, {0x62, 0x02, 0x00, 0x07}, {0x70, 0x02, 0x00, 0x07},
+			{0x90, 0x04, 0x00, 0x09, 0x00, 0x00}, {0xb0, 0x04, 0x00, 0x09, 0x00, 0x00}, {0xd0, 0x00}},
+		"short suback":       {connack, {0x90, 0x03, 0x00, 0x01, 0x00}},
+		"wrong answer":       {connack, {0x40, 0x02, 0x00, 0x01}},
+		"client's packets":   {connack, {0x10, 0x00}, {0x82, 0x00}, {0xc0, 0x00}},
+		"disconnect":         {connack, {0xe0, 0x00}},
+		"publish, no topic":  {connack, {0x30, 0x03, 0x00, 0x00, 0x00}},
+		"publish, truncated": {connack, {0x32, 0x02, 0x00, 0x09}},
+		"receive maximum 0":  {{0x20, 0x06, 0x00, 0x00, 0x03, 0x21, 0x00, 0x00}},
+		"packet size 0":      {{0x20, 0x08, 0x00, 0x00, 0x05, 0x27, 0x00, 0x00, 0x00, 0x00}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := scripted(t, func(nc net.Conn) {
+				readPacket(nc)
+				for _, j := range junk {
+					nc.Write(j)
+				}
+				nc.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+				io.Copy(io.Discard, nc)
+			})
+			p := mtptest.Start(t, newClient(t, addr, nil), nil)
+			for range 2 {
+				select {
+				case <-p.States():
+				case <-time.After(mtptest.Wait):
+					t.Fatal("the client is stuck")
+				}
+			}
+			p.Stop()
+		})
+	}
+}
+
 // TestMuteBroker: a broker that accepts and says nothing is left after the connect timeout, and at once when we stop.
 func TestMuteBroker(t *testing.T) {
 	addr := scripted(t, func(nc net.Conn) { io.Copy(io.Discard, nc) })

@@ -125,6 +125,9 @@ func (p *Peer) state(up bool) mtp.State {
 	}
 }
 
+// States gives every state that was reported and not yet waited for.
+func (p *Peer) States() <-chan mtp.State { return p.states }
+
 // Failed waits for a state that tells of a failed attempt (no link).
 func (p *Peer) Failed() mtp.State {
 	p.T.Helper()
