@@ -49,6 +49,30 @@ var (
 	user  = Writer{Name: "cli", Protocol: datamodel.USP, Class: ClassUser}
 )
 
+// storeKind is what newRig stores in; TestOnFile changes it.
+var storeKind = "memory"
+
+// TestOnFile runs what the others say of the engine over a real database file, which must verify afterwards.
+func TestOnFile(t *testing.T) {
+	storeKind = "file"
+	defer func() { storeKind = "memory" }()
+	for _, c := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"FirstStart", TestFirstStart}, {"SetAndNoop", TestSetAndNoop}, {"Phases", TestPhases}, {"AddGeneratesKeys", TestAddGeneratesKeys},
+		{"CWMPAddObject", TestCWMPAddObject}, {"TruthTable", TestTruthTable}, {"SearchPathSetIsHolistic", TestSearchPathSetIsHolistic},
+		{"UniqueKeysOverTheWholeMessage", TestUniqueKeysOverTheWholeMessage}, {"DeleteCascade", TestDeleteCascade},
+		{"DeletePartial", TestDeletePartial}, {"Guard", TestGuard}, {"SystemAndRecords", TestSystemAndRecordsRideInTheCommit},
+		{"Reachable", TestReachable}, {"Attributes", TestAttributes}, {"ConflictNamesOwner", TestConflictNamesOwner},
+		{"Differential", TestDifferential}, {"PrepareAndApply", TestPrepareAndApply}, {"ApplyFailureIsPutBack", TestApplyFailureIsPutBack},
+		{"ApplyOrder", TestApplyOrder}, {"Syncer", TestSyncer}, {"FactoryReset", TestFactoryReset}, {"Shield", TestShield},
+		{"ShieldWhenUSPIsFirst", TestShieldWhenUSPIsFirst}, {"Rights", TestRights}, {"Secrets", TestSecrets}, {"PhaseChange", TestPhaseChange},
+	} {
+		t.Run(c.name, c.test)
+	}
+}
+
 type rig struct {
 	*Engine
 	t testing.TB
@@ -67,6 +91,9 @@ func newRig(t testing.TB, change ...func(*Options)) *rig {
 	t.Helper()
 	p := testProfile()
 	o := Options{Schema: loadSchema(t, p), Profile: p, Store: store.OpenMemory(store.Options{})}
+	if storeKind == "file" {
+		onFile(t, filepath.Join(t.TempDir(), "db"))(&o)
+	}
 	for _, c := range change {
 		c(&o)
 	}
@@ -96,6 +123,12 @@ func onFile(t testing.TB, path string) func(*Options) {
 		}
 		o.Store.Close()
 		o.Store = s
+		t.Cleanup(func() { // before the directory goes, after the store is closed
+			s.Close()
+			if problems, err := store.Check(path); err != nil || len(problems) > 0 {
+				t.Errorf("the database does not verify: %v %v", problems, err)
+			}
+		})
 	}
 }
 

@@ -188,7 +188,6 @@ func (e *Engine) putBack(ctx context.Context, j *applyJob, touched []*provided) 
 			}
 		}
 	}
-	e.applied(c.Rev)
 }
 
 func (e *Engine) undo(tx *store.Tx, j *applyJob, ef *effect) error {

@@ -303,6 +303,36 @@ func dump(v *store.Version) string {
 	return b.String()
 }
 
+// Invariant 2: a provider that takes its time over a veto holds up nobody else, and only for its budget.
+func TestSlowPrepareHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		b := &box{name: "net", applies: []string{"Device.Time."}}
+		r := newRig(t, with(b))
+		synctest.Wait()
+		b.change(func() {
+			b.veto = func([]datamodel.Write) error { b.mu.Unlock(); <-release; b.mu.Lock(); return nil }
+		})
+		begin := time.Now()
+		refused := make(chan error)
+		go func() {
+			_, err := r.Apply(context.Background(), acs, whole(set("Device.Time.", "Enable", "true")))
+			refused <- err
+		}()
+		synctest.Wait()
+		r.do(mainC, whole(set("Device.DeviceInfo.", "ProvisioningCode", "x")))
+		r.is(acs, "Device.DeviceInfo.ProvisioningCode", "x")
+		if took := time.Since(begin); took != 0 {
+			t.Fatalf("others waited %s", took)
+		}
+		if err := <-refused; datamodel.ReasonOf(err) != datamodel.ValueConflict || time.Since(begin) != prepareBudget {
+			t.Fatal(err, time.Since(begin))
+		}
+		r.is(acs, "Device.Time.Enable", "false")
+		close(release)
+	})
+}
+
 func TestSlowApplyIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &box{name: "net", applies: []string{"Device.Time."}}

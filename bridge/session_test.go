@@ -250,6 +250,41 @@ func TestWatchOrderAndCursor(t *testing.T) { // invariants 4 and 7
 	}
 }
 
+func TestJournalOfATrimmedStore(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		o.Store.Close()
+		o.Store = store.OpenMemory(store.Options{JournalEntries: 5})
+	})
+	for i := range 10 {
+		r.do(mainC, whole(set("Device.DeviceInfo.", "ProvisioningCode", strconv.Itoa(i))))
+	}
+	es, err := r.Journal(0, 3)
+	if err != nil || len(es) != 3 || es[0].Rev != 7 {
+		t.Fatal(es, err)
+	}
+	d := es[2].Deltas[0]
+	if es[2].Meta.Writer != mainC.Name || es[2].Meta.Protocol != "usp" || d.Old != "6" || d.New != "7" || d.Verdict != "allow" || d.Rule != "default" {
+		t.Fatalf("%+v", es[2])
+	}
+}
+
+// TestPhaseChange: the next transaction is judged by the new order.
+func TestPhaseChange(t *testing.T) {
+	r := newRig(t)
+	r.do(acs, whole(set("Device.DeviceInfo.", "ProvisioningCode", "acs")))
+	c := whole(set("Device.DeviceInfo.", "ProvisioningCode", "usp"))
+	r.refuse(mainC, c, datamodel.Refused)
+	a, err := NewClassOrder(PhaseDualUSP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetArbiter(a)
+	res := r.do(mainC, c)
+	if d := r.entry(res.Revision).Deltas[0]; d.Verdict != "take" {
+		t.Fatalf("%+v", d)
+	}
+}
+
 // only grants rights by path prefix.
 type only struct {
 	deny    map[Right]string
