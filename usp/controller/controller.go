@@ -23,11 +23,12 @@ const (
 // ErrTooManyRequests is returned when maxInFlight requests wait already.
 var ErrTooManyRequests = errors.New("controller: too many requests in flight")
 
-// Config of a Controller. EndpointID, AgentID and Transport are required.
+// Config of a Controller. EndpointID and Transport are required.
 type Config struct {
 	EndpointID string // our own
-	AgentID    string // the agent that is managed
-	Transport  mtp.Transport
+	// AgentID is the agent that is managed; empty: whoever the peer of the link says it is (a Unix domain socket).
+	AgentID   string
+	Transport mtp.Transport
 	// Topic is the agent's topic on a broker; empty: learned from its mqtt_connect record.
 	Topic string
 	// OnNotify receives notifications; nil: they are answered and dropped.
@@ -73,8 +74,10 @@ type Controller struct {
 	nextID atomic.Uint64
 	notify chan *uspmsg.Notify
 	topic  atomic.Pointer[string]
+	agent  atomic.Pointer[string]
 
 	mu        sync.Mutex
+	reason    string // why the last attempt to connect failed
 	pending   map[string]chan *uspmsg.Msg
 	up        bool
 	link      uint64        // the newest link while up
@@ -89,8 +92,10 @@ func New(cfg Config) (*Controller, error) {
 	if err := usp.CheckForeignID(cfg.EndpointID); err != nil {
 		return nil, fmt.Errorf("controller: EndpointID: %w", err)
 	}
-	if err := usp.CheckForeignID(cfg.AgentID); err != nil {
-		return nil, fmt.Errorf("controller: AgentID: %w", err)
+	if cfg.AgentID != "" {
+		if err := usp.CheckForeignID(cfg.AgentID); err != nil {
+			return nil, fmt.Errorf("controller: AgentID: %w", err)
+		}
 	}
 	if cfg.Transport == nil {
 		return nil, errors.New("controller: Transport is missing")
@@ -109,6 +114,7 @@ func New(cfg Config) (*Controller, error) {
 		topic = cfg.AgentID // what a listening transport knows its peer by
 	}
 	c.topic.Store(&topic)
+	c.agent.Store(&cfg.AgentID)
 	return c, nil
 }
 
@@ -140,10 +146,14 @@ func (c *Controller) state(s mtp.State) {
 	defer c.mu.Unlock()
 	if s.LinkID == 0 && !s.Up { // a failed attempt, no link went down
 		c.cfg.Log.Debug("usp link attempt failed", "reason", s.Reason)
+		c.reason = s.Reason
 		return
 	}
 	if !s.Up && s.LinkID != c.link {
 		return // an older link, that a newer session of the agent replaced
+	}
+	if s.Up && c.cfg.AgentID == "" {
+		c.agent.Store(&s.Peer.Claimed)
 	}
 	c.up, c.link = s.Up, s.LinkID
 	if s.Up {
@@ -170,10 +180,18 @@ func (c *Controller) wait(ctx context.Context, ready func() bool) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.reason != "" {
+				return fmt.Errorf("%w: %s", ctx.Err(), c.reason)
+			}
 			return ctx.Err()
 		}
 	}
 }
+
+// AgentID is the configured or learned Endpoint ID of the agent.
+func (c *Controller) AgentID() string { return *c.agent.Load() }
 
 // WaitUp waits until the link is up.
 func (c *Controller) WaitUp(ctx context.Context) error {
@@ -183,6 +201,21 @@ func (c *Controller) WaitUp(ctx context.Context) error {
 // WaitConnect waits until the agent sent its connect record on the present link (R-MTP.6).
 func (c *Controller) WaitConnect(ctx context.Context) error {
 	return c.wait(ctx, func() bool { return c.up && c.connected })
+}
+
+// Up reports whether the link is up.
+func (c *Controller) Up() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.up
+}
+
+// Forget drops what is known of the agent, so that WaitConnect waits for its next connect record: over a broker nothing tells
+// that the agent went away.
+func (c *Controller) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.connected = false
 }
 
 // Request sends one request and waits for its response. An Error message is returned as *Error.
@@ -230,7 +263,7 @@ func fromMessage(e *uspmsg.Error) *Error {
 
 // Send sends one message and waits for nothing.
 func (c *Controller) Send(ctx context.Context, m *uspmsg.Msg) error {
-	rec, err := usp.WrapMessage(c.cfg.EndpointID, c.cfg.AgentID, m)
+	rec, err := usp.WrapMessage(c.cfg.EndpointID, c.AgentID(), m)
 	if err != nil {
 		return err
 	}
@@ -253,7 +286,7 @@ func (h handler) HandleRecord(ctx context.Context, in mtp.Inbound) {
 		c.cfg.Log.Warn("usp record dropped", "error", err)
 		return
 	}
-	if rec.From != c.cfg.AgentID {
+	if rec.From != c.AgentID() {
 		return // another agent on the same broker
 	}
 	if rec.Kind != usp.KindMessage {
@@ -309,7 +342,7 @@ func (c *Controller) notified(ctx context.Context, in mtp.Inbound, id string, n 
 		return
 	}
 	resp := usp.NewResponse(id, &uspmsg.Response{RespType: &uspmsg.Response_NotifyResp{NotifyResp: &uspmsg.NotifyResp{SubscriptionId: n.GetSubscriptionId()}}})
-	rec, err := usp.WrapMessage(c.cfg.EndpointID, c.cfg.AgentID, resp)
+	rec, err := usp.WrapMessage(c.cfg.EndpointID, c.AgentID(), resp)
 	switch {
 	case err != nil:
 	case in.Reply != nil:
