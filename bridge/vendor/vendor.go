@@ -1,0 +1,185 @@
+// Package vendor is the device maker's own object in the data model, Device.X_<VENDOR>_Migration.: what an operator wants to
+// know of the bridge itself, by the standard means of either protocol. It adds the object to a schema and serves it:
+//
+//	prefix, err := vendor.Prefix("twinspan.example")   // X_TWINSPAN-EXAMPLE_
+//	err = vendor.Extend(schema.Root(), prefix)          // before bridge.New
+//	err = engine.AddProvider(vendor.New(engine, prefix))
+//
+// Phase and Revision are readable by both protocols; GetJournal() is a USP command, used by the command line. Values of secured
+// parameters appear as salted hashes only, as in the journal itself.
+package vendor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"twinspan/datamodel"
+	"twinspan/store"
+)
+
+// MaxEntries bounds one answer of GetJournal().
+const MaxEntries = 500
+
+// Prefix makes the vendor prefix of TR-106 3.3 from a domain that the device maker owns: example.com -> X_EXAMPLE-COM_.
+func Prefix(domain string) (string, error) {
+	if domain == "" || strings.Trim(strings.ToLower(domain), "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+		return "", fmt.Errorf("vendor domain %q: letters, digits, dots and hyphens only", domain)
+	}
+	return "X_" + strings.ToUpper(strings.ReplaceAll(domain, ".", "-")) + "_", nil
+}
+
+// Extend adds the object below root ("Device."). Not for concurrent use; a schema does not change once it is served.
+func Extend(root *datamodel.Object, prefix string) error {
+	name := prefix + "Migration"
+	if root.Child(name) != nil {
+		return fmt.Errorf("the schema already has %s%s", root.Path, name)
+	}
+	obj := &datamodel.Object{Path: root.Path + name + ".", Name: name, Parent: root, Protocols: datamodel.Both, MinEntries: 1, MaxEntries: 1}
+	text := func() *datamodel.Facts { return &datamodel.Facts{Type: datamodel.TypeString} }
+	number := func() *datamodel.Facts { return &datamodel.Facts{Type: datamodel.TypeUnsignedLong} }
+	for _, p := range []*datamodel.Param{
+		datamodel.NewParam("Phase", text(), text()),
+		datamodel.NewParam("Revision", number(), number()),
+	} {
+		p.Object = obj
+		obj.Params = append(obj.Params, p)
+	}
+	in := func(name string, f *datamodel.Facts) datamodel.Argument {
+		return datamodel.Argument{Name: name, Facts: f}
+	}
+	most := int64(MaxEntries)
+	one := int64(1)
+	command := &datamodel.Command{Name: "GetJournal()", Object: obj, Inputs: []datamodel.Argument{
+		in("MaxEntries", &datamodel.Facts{Type: datamodel.TypeUnsignedInt, Range: []datamodel.Range{{Min: &one, Max: &most}}, Default: "20", HasDefault: true}),
+		in("Path", text()),
+	}}
+	for _, out := range []string{"Revision", "Time", "Writer", "Protocol", "Reference", "Kind", "Change.{i}.Path", "Change.{i}.Operation", "Change.{i}.OldValue", "Change.{i}.NewValue", "Change.{i}.Verdict", "Change.{i}.Rule"} {
+		command.Outputs = append(command.Outputs, in("Entry.{i}."+out, text()))
+	}
+	obj.Commands = []*datamodel.Command{command}
+	root.Children = append(root.Children, obj)
+	sort.Slice(root.Children, func(i, j int) bool { return root.Children[i].Name < root.Children[j].Name })
+	return nil
+}
+
+// Engine is what the object tells of; *bridge.Engine is one.
+type Engine interface {
+	Store() *store.Store
+}
+
+// Provider serves the object. Safe for concurrent use.
+type Provider struct {
+	engine Engine
+	path   string
+	phase  func() string
+}
+
+var (
+	_ datamodel.Provider  = (*Provider)(nil)
+	_ datamodel.Commander = (*Provider)(nil)
+)
+
+// New makes the provider; phase is asked at every read.
+func New(e Engine, prefix string, phase func() string) *Provider {
+	return &Provider{engine: e, path: "Device." + prefix + "Migration.", phase: phase}
+}
+
+// Name implements datamodel.Provider.
+func (p *Provider) Name() string { return "vendor" }
+
+// Serves implements datamodel.Provider.
+func (p *Provider) Serves() []string { return []string{p.path} }
+
+// Read implements datamodel.Provider.
+func (p *Provider) Read(_ context.Context, _ datamodel.ObjectRef, params []string, yield func(name, value string)) error {
+	for _, name := range params {
+		switch name {
+		case "Phase":
+			yield(name, p.phase())
+		case "Revision":
+			yield(name, strconv.FormatUint(p.engine.Store().Head().Rev(), 10))
+		}
+	}
+	return nil
+}
+
+// Commands implements datamodel.Commander.
+func (p *Provider) Commands() []string { return []string{p.path + "GetJournal()"} }
+
+// Run implements datamodel.Commander.
+func (p *Provider) Run(ctx context.Context, inv datamodel.Invocation) (map[string]string, error) {
+	most, err := strconv.Atoi(inv.Args["MaxEntries"])
+	if err != nil || most < 1 || most > MaxEntries {
+		return nil, datamodel.Fail(datamodel.InvalidArgs, inv.Command, fmt.Sprintf("MaxEntries must be 1 to %d", MaxEntries))
+	}
+	entries, err := p.newest(ctx, most, inv.Args["Path"])
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for i, e := range entries {
+		q := "Entry." + strconv.Itoa(i+1) + "."
+		out[q+"Revision"] = strconv.FormatUint(e.Rev, 10)
+		out[q+"Time"] = e.Time.UTC().Format(time.RFC3339Nano)
+		out[q+"Writer"], out[q+"Protocol"], out[q+"Reference"], out[q+"Kind"] = e.Meta.Writer, e.Meta.Protocol, e.Meta.Ref, e.Meta.Kind
+		for j, d := range e.Deltas {
+			c := q + "Change." + strconv.Itoa(j+1) + "."
+			out[c+"Path"], out[c+"Operation"], out[c+"OldValue"], out[c+"NewValue"] = d.Path, opName(d.Op), d.Old, d.New
+			if d.Verdict != "" {
+				out[c+"Verdict"], out[c+"Rule"] = d.Verdict, d.Rule
+			}
+		}
+	}
+	return out, nil
+}
+
+// newest returns the last `most` entries that touch something below prefix, oldest first, reduced to those lines.
+func (p *Provider) newest(ctx context.Context, most int, prefix string) ([]store.Entry, error) {
+	ring := make([]store.Entry, 0, most)
+	collect := func(e *store.Entry) bool {
+		kept := *e
+		if prefix != "" {
+			kept.Deltas = nil
+			for _, d := range e.Deltas {
+				if strings.HasPrefix(d.Path, prefix) {
+					kept.Deltas = append(kept.Deltas, d)
+				}
+			}
+		}
+		if len(kept.Deltas) > 0 {
+			if len(ring) == most {
+				copy(ring, ring[1:])
+				ring = ring[:most-1]
+			}
+			ring = append(ring, kept)
+		}
+		return ctx.Err() == nil
+	}
+	if err := p.engine.Store().Journal(0, collect); err != nil && !errors.Is(err, store.ErrCursorGone) {
+		return nil, err
+	}
+	return ring, ctx.Err()
+}
+
+func opName(op store.DeltaOp) string {
+	switch op {
+	case store.DeltaSet:
+		return "set"
+	case store.DeltaUnset:
+		return "unset"
+	case store.DeltaAddRow:
+		return "add"
+	case store.DeltaDeleteRow:
+		return "delete"
+	case store.DeltaAttr:
+		return "attributes"
+	case store.DeltaRefused:
+		return "refused"
+	}
+	return "unknown"
+}
