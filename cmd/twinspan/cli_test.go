@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestSplitLeavesSearchExpressionsAlone(t *testing.T) {
+	for _, c := range []struct{ in, name, value string }{
+		{`Device.Time.Enable=true`, "Device.Time.Enable", "true"},
+		{`Device.IP.Interface.[Name=="eth0"].Enable=false`, `Device.IP.Interface.[Name=="eth0"].Enable`, "false"},
+		{`A.B=x=y`, "A.B", "x=y"},
+		{`A.B=`, "A.B", ""},
+	} {
+		name, value, err := split(c.in)
+		if err != nil || name != c.name || value != c.value {
+			t.Errorf("split(%q) = %q, %q, %v; want %q, %q", c.in, name, value, err, c.name, c.value)
+		}
+	}
+	if _, _, err := split("Device.Time.Enable"); err == nil {
+		t.Error("no = and no error")
+	}
+}
+
+func TestJournalFromOutputArguments(t *testing.T) {
+	got := journalFrom(map[string]string{
+		"Entry.1.Revision": "7", "Entry.1.Writer": "cwmp", "Entry.1.Kind": "set",
+		"Entry.1.Change.1.Path": "Device.A", "Entry.1.Change.1.Operation": "set", "Entry.1.Change.1.OldValue": "1", "Entry.1.Change.1.NewValue": "2",
+		"Entry.2.Revision": "8", "Entry.2.Change.1.Path": "Device.B",
+	})
+	if len(got) != 2 || got[0].Revision != 7 || got[0].Writer != "cwmp" || len(got[0].Changes) != 1 || got[0].Changes[0].New != "2" || got[1].Changes[0].Path != "Device.B" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "no.sock")
+	for _, c := range []struct {
+		args []string
+		want int
+		text string
+	}{
+		{nil, exitUsage, "usage:"},
+		{[]string{"frobnicate"}, exitUsage, "unknown command"},
+		{[]string{"get"}, exitUsage, "a path is needed"},
+		{[]string{"set", "Device.X"}, exitUsage, "NAME=VALUE"},
+		{[]string{"get", "--nonsense", "x"}, exitUsage, "nonsense"},
+		{[]string{"get", "--socket", missing, "Device."}, exitUnreachable, "cannot reach the agent"},
+		{[]string{"store", "check", missing}, exitFailed, "no.sock"},
+		{[]string{"run"}, exitUsage, "--config"},
+		{[]string{"version"}, exitDone, ""},
+	} {
+		var out, errOut bytes.Buffer
+		if got := dispatch(t.Context(), c.args, &out, &errOut); got != c.want || !strings.Contains(errOut.String(), c.text) {
+			t.Errorf("%v: exit %d, %q; want %d and %q", c.args, got, errOut.String(), c.want, c.text)
+		}
+	}
+}
+
+func TestConfigErrorsNameFileKeyAndValue(t *testing.T) {
+	for _, c := range []struct{ toml, want string }{
+		{"[bridge]\nphase = \"sideways\"", `bridge.phase = "sideways": must be one of`},
+		{"[bridge]\nfase = \"shadow\"", "unknown key bridge.fase"},
+		{"[cwmp]\nurl = \"http://acs/\"", "cwmp.allow_plaintext"},
+		{"[cwmp]\nurl = \"ftp://acs/\"", "must be an http or https URL"},
+		{"[cwmp]\ntimeout = \"soon\"", "soon"},
+		{"[limits]\nsoap_bytes = 5", "limits.soap_bytes = 5: must be at least 32768"},
+		{"[[usp.controller]]\nendpoint_id = \"self::a\"", "exactly one of mqtt and websocket"},
+		{"[[usp.controller]]\nendpoint_id = \"self::a\"\n[usp.controller.mqtt]\nhost = \"b\"\ncontroller_topic = \"t\"", "usp.allow_plaintext"},
+		{"[device]\nmanufacturer_oui = \"12\"", "6 upper-case hex digits"},
+		{"data = ", "toml"},
+		{"[[bridge.rule]]\non_conflict = \"last\"", "id and path are needed"},
+	} {
+		file := filepath.Join(t.TempDir(), "agent.toml")
+		if err := os.WriteFile(file, []byte(c.toml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := loadConfig(file)
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%q: error %v, want %q and the file's name", c.toml, err, c.want)
+		}
+	}
+}
+
+func TestExampleConfigurationsAreValid(t *testing.T) {
+	files, err := filepath.Glob("../../configs/*.toml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d examples, %v", len(files), err)
+	}
+	for _, f := range files {
+		if _, err := loadConfig(f); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestASecretFileThatOthersCanReadIsRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readSecret(file); err != nil || got != "s3cret" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSecret(file); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"twinspan/bridge"
+	"twinspan/bridge/vendor"
+	"twinspan/cwmp"
+	"twinspan/datamodel"
+	"twinspan/datamodel/linux"
+	"twinspan/datamodel/sim"
+	"twinspan/store"
+	"twinspan/usp"
+	"twinspan/usp/agent"
+	"twinspan/usp/agent/transport"
+	"twinspan/usp/mtp"
+)
+
+// vendorDomain stands for the device maker's own domain until a maker builds with his; it is reserved for documentation.
+const vendorDomain = "twinspan.example"
+
+// databaseName is the file in the data directory.
+const databaseName = "twinspan.db"
+
+func runAgent(ctx context.Context, args []string, out io.Writer) error {
+	fs := flag.NewFlagSet("run", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	configFile := fs.String("config", "", "configuration file")
+	data := fs.String("data", "", "data directory, instead of the configured one")
+	if err := fs.Parse(args); err != nil {
+		return usageError{err.Error()}
+	}
+	if *configFile == "" || fs.NArg() > 0 {
+		return usageError{"--config FILE is needed, and nothing else"}
+	}
+	c, err := loadConfig(*configFile)
+	if err != nil {
+		return err
+	}
+	if *data != "" {
+		c.Data = *data
+	}
+	boot := &agent.BootInfo{Cause: "LocalReboot"}
+	for {
+		restart, err := c.serve(ctx, c.logger(), boot)
+		if err != nil || restart == nil {
+			return err
+		}
+		boot = restart
+	}
+}
+
+// serve runs the agent once: until the context ends, a part cannot go on, or a manager asks for a restart, which is then
+// described by the returned BootInfo.
+func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootInfo) (restart *agent.BootInfo, err error) {
+	if err := dataDir(c.Data); err != nil {
+		return nil, err
+	}
+	db, err := store.Open(filepath.Join(c.Data, databaseName), store.Options{MaxSize: c.Limits.DatabaseBytes, JournalEntries: c.Limits.JournalEntries})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+
+	engine, err := c.newEngine(db, log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+
+	// Heads and the machine's own commands register before the engine starts.
+	m := newMachine(engine)
+	if err := engine.AddProvider(m); err != nil {
+		return nil, err
+	}
+	uspAgent, err := c.newUSP(engine, log, boot)
+	if err != nil {
+		return nil, err
+	}
+	cpe, err := c.newCWMP(engine, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := engine.Start(ctx); err != nil {
+		return nil, err
+	}
+	if err := uspAgent.Start(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, uspAgent.Close()) }()
+	log.Info("agent started", "version", version, "endpoint", c.endpointID(), "phase", c.Bridge.Phase, "data", c.Data)
+
+	// The CWMP side runs here; a restart that a Controller or the command line asked for ends it.
+	run, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(m.restart, cancel)
+	defer stop()
+	err = cpe.Run(run)
+	var r *cwmp.RestartError
+	switch {
+	case errors.As(err, &r):
+		boot = bootAfter(r)
+	case err != nil:
+		return nil, err
+	case m.restart.Err() != nil && ctx.Err() == nil:
+		boot = m.boot
+	default:
+		log.Info("agent stopped")
+		return nil, nil
+	}
+	log.Info("restarting", "cause", boot.Cause)
+	if len(c.Hooks.Reboot) > 0 {
+		if err := exec.CommandContext(ctx, c.Hooks.Reboot[0], c.Hooks.Reboot[1:]...).Run(); err != nil {
+			log.Error("reboot hook failed, restarting the agent only", "error", err)
+		}
+	}
+	return boot, nil
+}
+
+// bootAfter says how USP calls a restart that the ACS asked for: to it both RPCs are remote triggers.
+func bootAfter(r *cwmp.RestartError) *agent.BootInfo {
+	boot := &agent.BootInfo{Cause: "RemoteReboot", Reason: r.Error()}
+	switch r.Cause.Kind {
+	case cwmp.RestartFactoryReset:
+		boot.Cause = "RemoteFactoryReset"
+	case cwmp.RestartFirmware:
+		boot.FirmwareUpdated = true
+	}
+	return boot
+}
+
+func (c *Config) newEngine(db *store.Store, log *slog.Logger) (*bridge.Engine, error) {
+	profile, err := c.loadProfile()
+	if err != nil {
+		return nil, err
+	}
+	schema, err := c.loadSchema(profile)
+	if err != nil {
+		return nil, err
+	}
+	prefix, err := vendor.Prefix(vendorDomain)
+	if err != nil {
+		return nil, err
+	}
+	if err := vendor.Extend(schema.Root(), prefix); err != nil {
+		return nil, err
+	}
+	providers, err := c.providers(profile, log)
+	if err != nil {
+		return nil, err
+	}
+	arbiter, err := c.arbiter()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := bridge.New(bridge.Options{Schema: schema, Profile: profile, Store: db, Providers: providers, Arbiter: arbiter, Log: log.With("part", "bridge")})
+	if err != nil {
+		return nil, err
+	}
+	return engine, engine.AddProvider(vendor.New(engine, prefix, func() string { return c.Bridge.Phase }))
+}
+
+// arbiter builds the class order of the configured phase with the rules by path.
+func (c *Config) arbiter() (bridge.Arbiter, error) {
+	rules := []bridge.Rule{{ID: "default", Path: "Device.**", OnConflict: bridge.Conflict(c.Bridge.OnConflict)}}
+	for _, r := range c.Bridge.Rule {
+		path := r.Path
+		if strings.HasSuffix(path, ".") { // a partial path means everything below it
+			path += "**"
+		}
+		rules = append(rules, bridge.Rule{ID: r.ID, Path: path, OnConflict: bridge.Conflict(r.OnConflict)})
+	}
+	return bridge.NewClassOrder(bridge.Phase(c.Bridge.Phase), rules...)
+}
+
+// providers builds those that the profile or the configuration names; without any, the real machine.
+func (c *Config) providers(p *datamodel.Profile, log *slog.Logger) ([]datamodel.Provider, error) {
+	if len(p.Providers) == 0 {
+		p.Providers = map[string]map[string]any{"linux": {}}
+	}
+	var out []datamodel.Provider
+	if _, real := p.Providers["linux"]; !real { // which reports the identity itself
+		out = append(out, newIdentity(c))
+	}
+	for _, name := range sortedKeys(p.Providers) {
+		opts := p.Providers[name]
+		switch name {
+		case "linux":
+			l, err := c.linuxProvider(opts, log)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, l)
+		case "sim":
+			s := sim.New("sim")
+			if err := s.Configure(opts); err != nil {
+				return nil, err
+			}
+			out = append(out, s)
+		default:
+			return nil, fmt.Errorf("profile %s: unknown provider %q (there are linux, sim)", p.Name, name)
+		}
+	}
+	return out, nil
+}
+
+// linuxProvider reports the real machine, with the configured identity over what the machine says of itself.
+func (c *Config) linuxProvider(opts map[string]any, log *slog.Logger) (datamodel.Provider, error) {
+	o, err := linux.ParseOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range []struct {
+		to   *string
+		text string
+	}{
+		{&o.Manufacturer, c.Device.Manufacturer}, {&o.ManufacturerOUI, c.Device.ManufacturerOUI}, {&o.ProductClass, c.Device.ProductClass},
+		{&o.ModelName, c.Device.ModelName}, {&o.SerialNumber, c.serial()}, {&o.HardwareVersion, c.Device.HardwareVersion}, {&o.SoftwareVersion, c.Device.SoftwareVersion},
+	} {
+		if v.text != "" {
+			*v.to = v.text
+		}
+	}
+	o.Log = log.With("part", "linux")
+	return linux.New(o)
+}
+
+func (t TLSFiles) mtp() mtp.TLSFiles {
+	return mtp.TLSFiles{CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile}
+}
+
+// newUSP builds the USP agent. With usp.enabled = false it serves the command line only.
+func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.BootInfo) (*agent.Agent, error) {
+	log = log.With("part", "usp")
+	if err := c.USP.TLS.check(); err != nil {
+		return nil, fmt.Errorf("usp.tls: %w", err)
+	}
+	limits := agent.Limits{Message: usp.DefaultLimits()}
+	if n := c.Limits.RecordBytes; n > 0 {
+		limits.Message.RecordSize = n
+	}
+	var factory agent.Factory
+	factory, err := transport.New(transport.Config{TLS: c.USP.TLS.mtp(), MaxRecord: limits.Message.RecordSize, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("usp: %w", err)
+	}
+	if !c.USP.Enabled {
+		factory = localOnly{factory}
+	}
+	return agent.New(agent.Options{
+		EndpointID: c.endpointID(), Engine: engine, Factory: factory, Log: log, SoftwareVersion: c.Device.SoftwareVersion, Boot: boot, Limits: limits,
+		Trust: agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: true, AllowServerName: true},
+		Local: &agent.LocalListener{Path: c.socket(), EndpointID: cliEndpoint},
+		Classify: func(endpoint string, _ []string) string {
+			if class := c.Bridge.Classes[endpoint]; class != "" {
+				return class
+			}
+			return bridge.ClassMain
+		},
+	})
+}
+
+// localOnly builds no transport to the outside.
+type localOnly struct{ agent.Factory }
+
+// New implements agent.Factory.
+func (f localOnly) New(s agent.Spec) (mtp.Transport, error) {
+	if s.Row != "" {
+		return nil, errors.New("USP is switched off in the configuration")
+	}
+	return f.Factory.New(s)
+}
+
+// check reads the files once, so that a wrong one is told at the start.
+func (t TLSFiles) check() error {
+	if t.KeyFile != "" {
+		if _, err := readSecret(t.KeyFile); err != nil {
+			return fmt.Errorf("key_file: %w", err)
+		}
+	}
+	_, err := t.mtp().Client()
+	return err
+}
+
+func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger) (*cwmp.CPE, error) {
+	if err := c.CWMP.TLS.check(); err != nil {
+		return nil, fmt.Errorf("cwmp.tls: %w", err)
+	}
+	cfg, err := c.CWMP.TLS.mtp().Client()
+	if err != nil {
+		return nil, fmt.Errorf("cwmp.tls: %w", err)
+	}
+	listen := c.CWMP.ConnectionRequest
+	if listen == "" {
+		listen = "off"
+	}
+	o := cwmp.Options{
+		Engine: engine, DataDir: c.Data, Log: log, RootCAs: cfg.RootCAs, Certificates: cfg.Certificates, Listen: listen,
+		MaxBody: int64(c.Limits.SOAPBytes), MaxFileSize: c.Limits.TransferBytes, ReplyTimeout: time.Duration(c.CWMP.Timeout),
+	}
+	if len(c.Hooks.Install) > 0 {
+		o.Installer = &cwmp.ExecInstaller{Command: c.Hooks.Install, Restart: true}
+	}
+	return cwmp.New(o)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+func oneOf(key, value string, words ...string) error {
+	for _, w := range words {
+		if value == w {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s = %q: must be one of %s", key, value, strings.Join(words, ", "))
+}
+
+// validate checks every key and reports all that is wrong, each with the key's name and value.
+func (c *Config) validate() error {
+	var errs []error
+	add := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	add(oneOf("bridge.phase", c.Bridge.Phase, "cwmp-only", "shadow", "dual-cwmp", "dual-usp", "usp-only"))
+	conflicts := []string{"priority", "yield", "take", "last"}
+	add(oneOf("bridge.on_conflict", c.Bridge.OnConflict, conflicts...))
+	for i, r := range c.Bridge.Rule {
+		key := fmt.Sprintf("bridge.rule[%d]", i)
+		add(oneOf(key+".on_conflict", r.OnConflict, conflicts...))
+		if r.ID == "" || r.Path == "" {
+			add(fmt.Errorf("%s: id and path are needed", key))
+		}
+	}
+	for eid, class := range c.Bridge.Classes {
+		add(oneOf("bridge.classes."+eid, class, "main", "apps", "user"))
+	}
+	add(oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"))
+	add(oneOf("log.format", c.Log.Format, "text", "json"))
+	if c.Data == "" {
+		add(errors.New("data: a directory is needed"))
+	}
+	if oui := c.Device.ManufacturerOUI; len(oui) != 6 || strings.Trim(oui, "0123456789ABCDEF") != "" {
+		add(fmt.Errorf("device.manufacturer_oui = %q: must be 6 upper-case hex digits", oui))
+	}
+	add(c.validateCWMP())
+	add(c.validateUSP())
+	add(c.Limits.validate())
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateCWMP() error {
+	if c.CWMP.URL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.CWMP.URL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("cwmp.url = %q: must be an http or https URL", c.CWMP.URL)
+	}
+	if u.Scheme == "http" && !c.CWMP.AllowPlaintext {
+		return fmt.Errorf("cwmp.url = %q needs cwmp.allow_plaintext = true: without TLS anybody on the way can manage the device", c.CWMP.URL)
+	}
+	return nil
+}
+
+func (c *Config) validateUSP() error {
+	var errs []error
+	for i, ctl := range c.USP.Controller {
+		key := fmt.Sprintf("usp.controller[%d]", i)
+		if ctl.EndpointID == "" {
+			errs = append(errs, fmt.Errorf("%s: endpoint_id is needed", key))
+		}
+		if (ctl.MQTT == nil) == (ctl.WebSocket == nil) {
+			errs = append(errs, fmt.Errorf("%s: exactly one of mqtt and websocket is needed", key))
+		}
+		if m := ctl.MQTT; m != nil {
+			if m.Host == "" || m.Topic == "" {
+				errs = append(errs, fmt.Errorf("%s.mqtt: host and controller_topic are needed", key))
+			}
+			if !m.TLS && !c.USP.AllowPlaintext {
+				errs = append(errs, fmt.Errorf("%s.mqtt.tls = false needs usp.allow_plaintext = true", key))
+			}
+		}
+		if w := ctl.WebSocket; w != nil {
+			if w.Host == "" {
+				errs = append(errs, fmt.Errorf("%s.websocket: host is needed", key))
+			}
+			if !w.TLS && !c.USP.AllowPlaintext {
+				errs = append(errs, fmt.Errorf("%s.websocket.tls = false needs usp.allow_plaintext = true", key))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *LimitsConfig) validate() error {
+	var errs []error
+	for _, v := range []struct {
+		key   string
+		value int64
+		least int64
+	}{
+		{"soap_bytes", int64(l.SOAPBytes), 32 << 10}, // TR-069 3.5: a CPE accepts envelopes of at least 32 KiB
+		{"soap_depth", int64(l.SOAPDepth), 16},
+		{"record_bytes", int64(l.RecordBytes), 4 << 10},
+		{"database_bytes", l.DatabaseBytes, 1 << 20},
+		{"journal_entries", int64(l.JournalEntries), 16},
+		{"transfer_bytes", l.TransferBytes, 1 << 10},
+	} {
+		if v.value != 0 && v.value < v.least {
+			errs = append(errs, fmt.Errorf("limits.%s = %d: must be at least %d (or 0 for the default)", v.key, v.value, v.least))
+		}
+	}
+	return errors.Join(errs...)
+}
