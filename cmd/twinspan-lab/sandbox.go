@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"twinspan/cwmp/acs"
+	"twinspan/usp/controller"
+	"twinspan/usp/mtp/mqtt"
+	"twinspan/usp/mtp/websocket"
+	"twinspan/usp/uspmsg"
+)
+
+// stepTimeout bounds one step of the sandbox's story.
+const stepTimeout = 20 * time.Second
+
+// Who is who in the sandbox.
+const (
+	sandboxOUI     = "00005E" // the OUI of documentation, RFC 9542
+	sandboxClass   = "Sandbox"
+	agentEndpoint  = "os::" + sandboxOUI + "-SANDBOX1"
+	controllerA    = "self::controller-a"
+	controllerB    = "self::controller-b"
+	topicA         = "usp/controller/a"
+	topicAgent     = "usp/agent/sandbox"
+	connReqUser    = "acs"
+	provisionedKey = "provisioning-1"
+)
+
+// sandbox is the whole laboratory in one process, but for the agent, which is the real binary.
+type sandbox struct {
+	dir    string
+	agent  *agentProcess
+	broker *broker
+	acs    *acs.Server
+	device *acs.Device
+	// connReqPassword is made anew for every sandbox.
+	connReqPassword string
+	connReqPort     int
+
+	a, b     *controller.Controller
+	notifyA  chan *uspmsg.Notify
+	notifyB  chan *uspmsg.Notify
+	wsServer *websocket.Server
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+func runSandbox(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("sandbox", flag.ContinueOnError)
+	agentPath := fs.String("agent", "", "agent binary, default: next to this program")
+	asJSON := fs.Bool("json", false, "print the result of every step as JSON")
+	keep := fs.Bool("keep", false, "leave everything running afterwards and say how to poke it")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	binary, err := findAgent(*agentPath)
+	if err != nil {
+		return err
+	}
+	st := &story{start: time.Now()}
+	if !*asJSON {
+		st.out = os.Stdout
+		if fi, err := os.Stdout.Stat(); err == nil && fi.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" {
+			st.color = true
+		}
+	}
+	sb, err := openSandbox(ctx, binary)
+	if err != nil {
+		return err
+	}
+	defer sb.close(*keep)
+	results := st.play(ctx, sb.steps(), stepTimeout)
+	err = verdict(results)
+	if *asJSON {
+		if jerr := writeJSON(os.Stdout, map[string]any{"ok": err == nil, "took_ms": time.Since(st.start).Milliseconds(), "steps": results}); jerr != nil {
+			return jerr
+		}
+	}
+	if err != nil {
+		if st.out != nil {
+			fmt.Fprintf(st.out, "\nlast lines of the agent's log:\n%s\n", sb.agent.log.Last(30))
+		}
+		return err
+	}
+	if st.out != nil {
+		fmt.Fprintf(st.out, "\nevery one of %d steps was observed, in %.1f s\n", len(results), time.Since(st.start).Seconds())
+	}
+	if *keep {
+		return sb.keep(ctx, os.Stdout)
+	}
+	return nil
+}
+
+// openSandbox starts everything but the agent.
+func openSandbox(ctx context.Context, binary string) (_ *sandbox, err error) {
+	dir, err := os.MkdirTemp("", "twinspan-sandbox-")
+	if err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(ctx)
+	sb := &sandbox{dir: dir, cancel: cancel, connReqPassword: rand.Text(), notifyA: make(chan *uspmsg.Notify, 4096), notifyB: make(chan *uspmsg.Notify, 4096)}
+	sb.agent = &agentProcess{Binary: binary, Config: filepath.Join(dir, "agent.toml"), Data: filepath.Join(dir, "data")}
+	defer func() {
+		if err != nil {
+			sb.close(false)
+		}
+	}()
+	if sb.broker, err = startBroker(); err != nil {
+		return nil, err
+	}
+	if sb.acs, err = acs.Start(acs.Config{Auth: acs.Digest, Username: "cpe", Password: sb.connReqPassword, MaxHold: 15 * time.Second}); err != nil {
+		return nil, err
+	}
+	if sb.connReqPort, err = freePort(); err != nil {
+		return nil, err
+	}
+	if err := sb.startControllers(run); err != nil {
+		return nil, err
+	}
+	return sb, sb.writeConfig()
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// startControllers brings A up on the broker and lets B listen for the agent's WebSocket.
+func (sb *sandbox) startControllers(ctx context.Context) error {
+	mc := mqtt.Default()
+	mc.Broker = fmt.Sprintf("mqtt://%s:%d", sb.broker.Host, sb.broker.Port)
+	mc.EndpointID, mc.ResponseTopic = controllerA, topicA
+	ta, err := mqtt.NewClient(mc)
+	if err != nil {
+		return err
+	}
+	if sb.a, err = controller.New(controller.Config{EndpointID: controllerA, AgentID: agentEndpoint, Transport: ta, OnNotify: into(sb.notifyA)}); err != nil {
+		return err
+	}
+	wc := websocket.DefaultServerConfig()
+	wc.Addr, wc.EndpointID, wc.AllowPlain = "127.0.0.1:0", controllerB, true
+	if sb.wsServer, err = websocket.NewServer(wc); err != nil {
+		return err
+	}
+	if sb.b, err = controller.New(controller.Config{EndpointID: controllerB, AgentID: agentEndpoint, Transport: sb.wsServer, OnNotify: into(sb.notifyB)}); err != nil {
+		return err
+	}
+	for _, c := range []*controller.Controller{sb.a, sb.b} {
+		sb.wg.Go(func() { _ = c.Run(ctx) }) // ends with the sandbox's context; its error is an unreachable agent, which the steps see
+	}
+	return nil
+}
+
+// into keeps the newest notifications; a step that waits for one drains first.
+func into(ch chan *uspmsg.Notify) func(*uspmsg.Notify) {
+	return func(n *uspmsg.Notify) {
+		select {
+		case ch <- n:
+		default: // nobody reads: the story is past it
+		}
+	}
+}
+
+// writeConfig gives the agent what a device maker would: identity, ACS, and two rules for the story. USP is not configured at all.
+func (sb *sandbox) writeConfig() error {
+	password := filepath.Join(sb.dir, "acs.password")
+	if err := os.WriteFile(password, []byte(sb.connReqPassword), 0o600); err != nil {
+		return err
+	}
+	text := fmt.Sprintf(`data = %q
+[device]
+profile          = "gateway"
+manufacturer     = "Example Networks"
+manufacturer_oui = %q
+product_class    = %q
+serial_number    = "SANDBOX1"
+software_version = "1.0.0"
+[bridge]
+phase = "dual-cwmp"
+[[bridge.rule]]
+id          = "first-come"
+path        = "Device.Time.Client.3.Servers"
+on_conflict = "yield"
+[cwmp]
+url                       = %q
+username                  = "cpe"
+password_file             = %q
+allow_plaintext           = true
+connection_request_listen = "127.0.0.1:%d"
+periodic_inform_interval  = 3600
+[usp]
+endpoint_id     = %q
+allow_plaintext = true
+[log]
+level = "info"
+[max_rows]
+"Device.Users.User." = 100000
+[factory]
+"Device.Time.Client.1.Enable" = "true"
+"Device.Time.Client.2.Enable" = "true"
+"Device.Time.Client.3.Enable" = "true"
+"Device.Time.Client.4.Enable" = "true"
+"Device.ManagementServer.ConnectionRequestUsername" = %q
+"Device.ManagementServer.ConnectionRequestPassword" = %q
+`, sb.agent.Data, sandboxOUI, sandboxClass, sb.acs.URL(), password, sb.connReqPort, agentEndpoint, connReqUser, sb.connReqPassword)
+	return os.WriteFile(sb.agent.Config, []byte(text), 0o600)
+}
+
+// socket is where the agent's command line listens.
+func (sb *sandbox) socket() string { return filepath.Join(sb.agent.Data, "twinspan.sock") }
+
+// close ends everything that was started; the directory goes too, unless it is to be kept.
+func (sb *sandbox) close(keep bool) {
+	stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = sb.agent.Stop(stop) // an agent that does not stop was killed; the last step reports how it ends
+	sb.cancel()
+	sb.wg.Wait()
+	if sb.acs != nil {
+		sb.acs.Close()
+	}
+	if sb.broker != nil {
+		_ = sb.broker.Close()
+	}
+	if !keep {
+		_ = os.RemoveAll(sb.dir)
+	}
+}
+
+// keep leaves the laboratory running until the context ends.
+func (sb *sandbox) keep(ctx context.Context, out io.Writer) error {
+	if sb.agent.Exited() {
+		if err := sb.agent.Start(); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, `
+The sandbox is still running; Ctrl-C ends it. In another terminal:
+
+  export TWINSPAN_SOCKET=%s
+  %[2]s get Device.DeviceInfo.
+  %[2]s watch Device.Time.
+  %[2]s set Device.Time.Client.1.Servers=ntp.example.net     # refused: the ACS owns it
+  %[2]s journal -n 5
+
+ACS      %s
+broker   mqtt://%s:%d, the agent's topic is %s
+files    %s
+`, sb.socket(), sb.agent.Binary, sb.acs.URL(), sb.broker.Host, sb.broker.Port, topicAgent, sb.dir)
+	<-ctx.Done()
+	return nil
+}
+
+// errNothingCame is returned when an awaited message did not arrive in time.
+var errNothingCame = errors.New("nothing came in time")
+
+// awaitNotify returns the first notification that fits.
+func awaitNotify(ctx context.Context, ch <-chan *uspmsg.Notify, fits func(*uspmsg.Notify) bool) (*uspmsg.Notify, error) {
+	for {
+		select {
+		case n := <-ch:
+			if fits(n) {
+				return n, nil
+			}
+		case <-ctx.Done():
+			return nil, errNothingCame
+		}
+	}
+}
