@@ -1,0 +1,73 @@
+# twinspan. `make sandbox` shows the main job, `make test` proves it; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+# The agent is weighed (docs/decisions/0007): no HTTP/2, which neither protocol uses; inlining only where requests spend their
+# time; functions aligned to 16 bytes.
+empty :=
+HOT := runtime internal/runtime/... internal/abi internal/goarch internal/bytealg internal/sync sync sync/... strings slices \
+       twinspan/store twinspan/bridge twinspan/datamodel
+AGENT_FLAGS = -trimpath -tags nethttpomithttp2 -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=$(empty)) \
+              -ldflags '-s -w -funcalign=16 -X main.version=$(VERSION) $(LDEXTRA)'
+OUT ?= bin/twinspan
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 5s
+
+.PHONY: help build agent sandbox test test-short lint generate check-generate cross fuzz bench peers clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: ## bin/twinspan and bin/twinspan-lab: static, stripped
+	@mkdir -p bin
+	@$(MAKE) -s agent
+	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/twinspan-lab ./cmd/twinspan-lab
+
+agent: ## only the agent, to OUT (bin/twinspan)
+	CGO_ENABLED=0 go build $(AGENT_FLAGS) -o $(OUT) ./cmd/twinspan
+
+sandbox: build ## the main job in one terminal: ACS, broker, two Controllers and the real agent (no root)
+	bin/twinspan-lab sandbox
+
+peers: ## the real servers the tests talk to; installs what is missing where it may
+	@./.ci/peers
+
+test: peers build ## everything, race detector on, real peers included
+	go test -race -timeout 15m ./...
+	$(MAKE) fuzz FUZZTIME=3s
+	bin/twinspan-lab sandbox
+
+test-short: ## the same without race detector, fuzzing and sandbox
+	go test -timeout 10m ./...
+
+lint: check-generate ## gofmt, go vet, staticcheck, generated files up to date
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+generate: ## schema tables, protobuf code and docs/coverage.md from their sources
+	go generate ./datamodel/tr181 ./usp/proto
+	go test ./cmd/internal/house -run TestCoverageTable -update
+
+check-generate: ## the checked-in compiled schema and coverage table match their sources
+	go generate ./datamodel/tr181
+	@git diff --exit-code --stat -- datamodel/tr181 || { echo "generated files differ: run make generate and commit"; exit 1; }
+	go test ./cmd/internal/house -run 'TestCoverageTable' -count=1
+
+cross: ## the agent for the CPUs of gateways
+	@set -e; for t in linux/arm64 linux/arm/7 linux/mips linux/mipsle; do \
+	  IFS=/ read -r os arch v <<<"$$t"; out=bin/cross/twinspan-$$arch$${v:+v$$v}; \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch GOARM=$$v GOMIPS=softfloat go build $(AGENT_FLAGS) -o $$out ./cmd/twinspan; \
+	  printf '%-28s %9d bytes\n' $$out $$(stat -c %s $$out); done
+
+fuzz: ## every fuzz target for FUZZTIME (default 5s) each
+	@./.ci/fuzz $(FUZZTIME)
+
+bench: build ## benchmarks of docs/performance.md
+	go test -run '^$$' -bench . -benchmem ./store ./bridge ./datamodel ./cwmp/... ./usp/...
+	bin/twinspan-lab bench
+
+clean:
+	rm -rf bin
