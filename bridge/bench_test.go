@@ -167,3 +167,25 @@ func BenchmarkSetMany(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/param")
 }
+
+// BenchmarkWritable asks for every parameter what GetParameterNames does.
+func BenchmarkWritable(b *testing.B) {
+	r := bigRig(b)
+	v := r.View(acs)
+	ms, err := v.Resolve("Device.", datamodel.ResolvePolicy{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for b.Loop() {
+		n = 0
+		_ = v.Objects(ms[0], 0, func(o datamodel.Match) bool {
+			for _, p := range o.Object.Params {
+				v.Writable(datamodel.Match{Path: o.Path + p.Name, Object: o.Object, Param: p})
+				n++
+			}
+			return true
+		})
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/param")
+}

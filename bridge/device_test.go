@@ -36,6 +36,7 @@ type box struct {
 	preparing int
 
 	rows    []datamodel.Row
+	rowsErr error
 	syncs   []string
 	changed chan struct{}
 
@@ -119,6 +120,9 @@ func (b *box) log() string {
 func (b *box) Rows(context.Context) ([]datamodel.Row, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.rowsErr != nil {
+		return nil, b.rowsErr
+	}
 	return slices.Clone(b.rows), nil
 }
 func (b *box) Syncs() []string          { return b.syncs }
@@ -198,6 +202,13 @@ func TestLister(t *testing.T) {
 	r.refuse(mainC, whole(set(table+"8.", "Active", "false")), datamodel.NotWritable)
 	r.refuse(mainC, whole(set(table+"8.", "Alias", "x")), datamodel.NotWritable)
 	r.refuse(mainC, whole(set(table+"9.", "Active", "false")), datamodel.NoInstance)
+	n := int8(1)
+	r.refuse(acs, whole(Op{Kind: OpAttr, Path: table + "8.Active", Attr: &AttrChange{Notification: &n}}), datamodel.Refused)
+	r.do(acs, whole(Op{Kind: OpAttr, Path: table, Attr: &AttrChange{Notification: &n}}))
+	v := r.View(acs)
+	if ms, err := v.Resolve(table+"8.Active", datamodel.ResolvePolicy{}); err != nil || v.Attr(ms[0]).Notification != 1 {
+		t.Fatal(ms, err)
+	}
 	r.refuse(mainC, whole(del(table+"8.")), datamodel.NotDeletable)
 }
 
@@ -423,6 +434,22 @@ func TestSyncer(t *testing.T) {
 	if now := r.store.Head().Rev(); now != rev+1 {
 		t.Fatalf("a hint without a change made a commit: %d", now)
 	}
+}
+
+func TestSyncerIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &box{name: "late", syncs: []string{"Device.Ethernet.Interface."}, rowsErr: errors.New("not yet"), rows: []datamodel.Row{
+			{Table: "Device.Ethernet.Interface.", Key: "Name", Values: map[string]string{"Name": "eth5"}}}, changed: make(chan struct{})}
+		r := newRig(t, with(b))
+		time.Sleep(20 * time.Second)
+		b.change(func() { b.rowsErr = nil })
+		close(b.changed) // against the contract
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if got := ids(r.rows("Device.Ethernet.Interface.")); got != "1 2" {
+			t.Fatal(got)
+		}
+	})
 }
 
 func (r *rig) entry(rev uint64) *store.Entry {

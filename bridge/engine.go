@@ -162,7 +162,8 @@ func (e *Engine) Start(ctx context.Context) error {
 		if p.syncer == nil {
 			continue
 		}
-		if err := e.syncRows(ctx, p); err != nil {
+		err := e.syncRows(ctx, p)
+		if err != nil {
 			if ctx.Err() != nil {
 				return err
 			}
@@ -173,7 +174,7 @@ func (e *Engine) Start(ctx context.Context) error {
 		e.resync = append(e.resync, again)
 		e.mu.Unlock()
 		if e.enter() {
-			go e.syncLoop(work, p, again)
+			go e.syncLoop(work, p, again, err != nil)
 		}
 	}
 	if e.enter() {

@@ -230,37 +230,64 @@ func dropRecords(tx *store.Tx, keep []string) error {
 	return nil
 }
 
-// resyncDelay collects the hints of a provider: a link that flaps must not wear the flash.
-const resyncDelay = 200 * time.Millisecond
+const (
+	// resyncDelay collects the hints of a provider: a link that flaps must not wear the flash.
+	resyncDelay = 200 * time.Millisecond
+	// A provider that could not tell its rows is asked again, ever more rarely.
+	retryFirst = 5 * time.Second
+	retryMost  = 5 * time.Minute
+)
 
-// syncLoop follows a provider's rows until ctx ends.
-func (e *Engine) syncLoop(ctx context.Context, p *provided, again <-chan struct{}) {
+// syncLoop follows a provider's rows until ctx ends. failed: they could not be had at the start.
+func (e *Engine) syncLoop(ctx context.Context, p *provided, again <-chan struct{}, failed bool) {
 	defer e.wg.Done()
 	hints := p.syncer.Changed()
+	delay := retryFirst
+	var retry <-chan time.Time
+	if failed {
+		retry = time.After(delay)
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hints:
+		case _, ok := <-hints:
+			if !ok {
+				hints = nil // against the contract, but no reason to spin
+				continue
+			}
 		case <-again:
+		case <-retry:
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(resyncDelay):
 		}
-		for drained := false; !drained; {
-			select {
-			case <-hints:
-			case <-again:
-			default:
-				drained = true
-			}
-		}
-		if err := e.syncRows(ctx, p); err != nil && ctx.Err() == nil {
-			e.log.Error("provider rows could not be synced", "provider", p.Name(), "error", err)
+		drain(hints)
+		drain(again)
+		if err := e.syncRows(ctx, p); err == nil {
+			delay, retry = retryFirst, nil
+		} else if ctx.Err() == nil {
+			e.log.Error("provider rows could not be synced", "provider", p.Name(), "retry_in", delay, "error", err)
+			retry = time.After(delay)
+			delay = min(2*delay, retryMost)
 		}
 		e.hintLive() // what it tells live has probably changed too
+	}
+}
+
+// drain takes the hints that came in the meantime.
+func drain(c <-chan struct{}) {
+	for {
+		select {
+		case _, ok := <-c:
+			if !ok {
+				return
+			}
+		default:
+			return
+		}
 	}
 }
 

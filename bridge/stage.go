@@ -405,7 +405,11 @@ func (r *run) setAttr(path string, a store.Attr, m datamodel.Match) error {
 	if a.Notification < -1 || a.Notification > 6 {
 		return datamodel.Fail(datamodel.InvalidValue, r.spell(path), "notification is 0 to 6")
 	}
-	if err := r.tx.SetAttr(path, a); err != nil {
+	err := r.tx.SetAttr(path, a)
+	if errors.Is(err, store.ErrMissing) {
+		return datamodel.Fail(datamodel.Refused, r.spell(path), "the row comes from the device and keeps no attributes: set them on the table")
+	}
+	if err != nil {
 		return r.storeError(path, err)
 	}
 	r.effects = append(r.effects, effect{op: store.DeltaAttr, path: path, attr: a, object: m.Object, param: m.Param, verdict: "allow"})
