@@ -28,6 +28,9 @@ type broker struct {
 	srv  *mochi.Server
 	addr string
 
+	qos0, noRetain bool   // capabilities that CONNACK tells
+	maxPacket      uint32 // likewise
+
 	mu           sync.Mutex
 	responseInfo string
 	topics       []string // subscribe-topic user properties of CONNACK
@@ -60,7 +63,11 @@ func startBroker(t testing.TB, change func(*broker), tlsConfig *tls.Config) *bro
 }
 
 func (b *broker) start(tlsConfig *tls.Config) {
-	b.srv = mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+	caps := mochi.NewDefaultServerCapabilities()
+	if b.qos0 {
+		caps.MaximumQos = 0
+	}
+	b.srv = mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler), Capabilities: caps})
 	if err := b.srv.AddHook(b, nil); err != nil {
 		b.t.Fatal(err)
 	}
@@ -107,6 +114,10 @@ func (b *broker) OnPacketEncode(_ *mochi.Client, pk packets.Packet) packets.Pack
 		for _, t := range b.topics {
 			pk.Properties.User = append(pk.Properties.User, packets.UserProperty{Key: "subscribe-topic", Val: t})
 		}
+		if b.noRetain { // the broker itself does not tell this, nor its packet size
+			pk.Properties.RetainAvailable, pk.Properties.RetainAvailableFlag = 0, true
+		}
+		pk.Properties.MaximumPacketSize = b.maxPacket
 		if b.serverAlive > 0 {
 			pk.Properties.ServerKeepAlive, pk.Properties.ServerKeepAliveFlag = b.serverAlive, true
 		}

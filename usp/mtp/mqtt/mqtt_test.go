@@ -216,6 +216,39 @@ func TestPublish(t *testing.T) { // TP-469 11.12, 11.14
 	}
 }
 
+// TestBrokerOfFewTalents: what CONNACK says the broker cannot do is not asked of it. R-MQTT.20
+func TestBrokerOfFewTalents(t *testing.T) {
+	b := startBroker(t, func(b *broker) { b.qos0, b.noRetain, b.maxPacket = true, true, 4096 }, nil)
+	p := mtptest.Start(t, newClient(t, b.addr, func(c *Config) { c.RetainNotify = true }), nil)
+	p.Up()
+	p.Send(agentTopic, []byte("to myself"))
+	if got := string(p.Next().Record); got != "to myself" {
+		t.Errorf("got %q", got)
+	}
+	if pk := b.wait(packets.Publish); pk.FixedHeader.Qos != 0 || pk.FixedHeader.Retain {
+		t.Errorf("published %+v", pk.FixedHeader)
+	}
+	if err := p.Tr.Send(t.Context(), agentTopic, make([]byte, 4096)); !errors.Is(err, mtp.ErrTooLarge) {
+		t.Errorf("record over the broker's packet size: %v", err)
+	}
+	p.Send(agentTopic, make([]byte, 3900))
+	if n := len(p.Next().Record); n != 3900 {
+		t.Errorf("got %d bytes", n)
+	}
+}
+
+// TestServerKeepAlive: the broker's keep alive replaces ours. R-MQTT.14, TP-469 11.7
+func TestServerKeepAlive(t *testing.T) {
+	b := startBroker(t, func(b *broker) { b.serverAlive = 1 }, nil)
+	p := mtptest.Start(t, newClient(t, b.addr, nil), nil) // asks for 60 s
+	p.Up()
+	for deadline := time.Now().Add(3 * time.Second); b.count(packets.Pingreq) < 2; time.Sleep(10 * time.Millisecond) { // one comes at once
+		if time.Now().After(deadline) {
+			t.Fatalf("%d pings in 3 s with a server keep alive of 1 s", b.count(packets.Pingreq))
+		}
+	}
+}
+
 func TestContentTypes(t *testing.T) { // R-MQTT.27a, TP-469 11.15
 	b := startBroker(t, nil, nil)
 	agent := mtptest.Start(t, newClient(t, b.addr, func(c *Config) { c.MaxRecord = 1000 }), nil)
