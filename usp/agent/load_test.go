@@ -129,6 +129,37 @@ func TestFlood(t *testing.T) {
 	wg.Wait()
 }
 
+// An answer that the transport does not take becomes a refusal.
+func TestAnswerTooLarge(t *testing.T) {
+	r := newRig(t)
+	var got []byte
+	p := r.agent.peerOf(c1ID)
+	r.agent.serve(context.Background(), p, mtp.Inbound{Reply: func(_ context.Context, rec []byte) error {
+		if len(rec) > 1000 {
+			return mtp.ErrTooLarge
+		}
+		got = rec
+		return nil
+	}}, "big", &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device."}}}}, nil)
+	o, err := usp.OpenRecord(got, c1ID, usp.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := usp.DecodeMessage(o.Payload, usp.DefaultLimits())
+	if err != nil || m.Header.MsgId != "big" || m.GetBody().GetError().GetErrCode() != usp.CodeResourcesExceeded {
+		t.Errorf("%v %v", m, err)
+	}
+	r.agent.opt.Limits.ResponseSize = 1000
+	if e := errOf(t, r.c1.ask(&uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device."}}}})); e.ErrCode != usp.CodeResourcesExceeded {
+		t.Errorf("%v", e)
+	}
+	if e := errOf(t, r.c1.ask(&uspmsg.Request{ReqType: &uspmsg.Request_GetInstances{GetInstances: &uspmsg.GetInstances{ObjPaths: []string{
+		"Device.LocalAgent.Controller.", "Device.IP.Interface.", "Device.IP.Interface.", "Device.LocalAgent.Controller.", "Device.LocalAgent.Controller.",
+		"Device.LocalAgent.Controller.", "Device.LocalAgent.Controller.", "Device.LocalAgent.Controller.", "Device.LocalAgent.Controller."}}}})); e.ErrCode != usp.CodeResourcesExceeded {
+		t.Errorf("%v", e)
+	}
+}
+
 // many makes a rig with a tree of about 3,000 parameters and n subscriptions that concern nothing.
 func many(b testing.TB, rows, subs int) *rig {
 	r := newRig(b, func(p *datamodel.Profile, _ *Options) {

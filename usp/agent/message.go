@@ -31,7 +31,7 @@ func (a *Agent) serve(ctx context.Context, p *peer, in mtp.Inbound, id string, r
 			a.answer(ctx, p, in, r.fault(err))
 			return
 		}
-		a.reply(ctx, p, in, usp.WrapPayload(a.opt.EndpointID, p.endpoint, payload))
+		a.reply(ctx, p, in, id, usp.WrapPayload(a.opt.EndpointID, p.endpoint, payload))
 	case *uspmsg.Request_GetInstances:
 		a.answer(ctx, p, in, r.getInstances(ctx, t.GetInstances))
 	case *uspmsg.Request_GetSupportedDm:

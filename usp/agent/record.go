@@ -356,16 +356,23 @@ func (a *Agent) answer(ctx context.Context, p *peer, in mtp.Inbound, m *uspmsg.M
 			return
 		}
 	}
-	a.reply(ctx, p, in, rec)
+	a.reply(ctx, p, in, m.GetHeader().GetMsgId(), rec)
 }
 
-func (a *Agent) reply(ctx context.Context, p *peer, in mtp.Inbound, rec []byte) {
+func (a *Agent) reply(ctx context.Context, p *peer, in mtp.Inbound, id string, rec []byte) {
 	if in.Reply == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
-	if err := in.Reply(ctx, rec); err != nil {
+	err := in.Reply(ctx, rec)
+	if errors.Is(err, mtp.ErrTooLarge) { // better a refusal than silence
+		if e, werr := usp.WrapMessage(a.opt.EndpointID, p.endpoint, usp.ErrorMessage(id, usp.Fault{Code: usp.CodeResourcesExceeded,
+			Text: "the answer is larger than the transport takes; ask for less"})); werr == nil {
+			err = in.Reply(ctx, e)
+		}
+	}
+	if err != nil {
 		a.counts.unsent.Add(1)
 		a.slow.Info("usp_send_failed", "to", p.endpoint, "error", err.Error())
 	}
