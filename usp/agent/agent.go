@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -136,6 +135,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	a.spawn("feeder", func(ctx context.Context) { a.feed(ctx, w) })
 	a.spawn("manager", newManager(a).run)
 	a.reconfigure()
+	a.resumeTimers()
 	return nil
 }
 
@@ -330,50 +330,4 @@ func (t *ownerTable) drop(num uint32) {
 	t.mu.Lock()
 	delete(t.subs, num)
 	t.mu.Unlock()
-}
-
-// slowLog logs each message at most once in ten seconds for each sender: a peer must not be able to fill the log.
-type slowLog struct {
-	log  *slog.Logger
-	mu   sync.Mutex
-	last map[string]time.Time
-	n    map[string]int
-}
-
-const (
-	slowEvery = 10 * time.Second
-	slowKeys  = 256
-)
-
-func newSlowLog(l *slog.Logger) *slowLog {
-	return &slowLog{log: l, last: map[string]time.Time{}, n: map[string]int{}}
-}
-
-func (s *slowLog) Warn(msg string, args ...any) { s.write(slog.LevelWarn, msg, args) }
-func (s *slowLog) Info(msg string, args ...any) { s.write(slog.LevelInfo, msg, args) }
-
-// write takes the message and the first value as the key of the rate limit.
-func (s *slowLog) write(level slog.Level, msg string, args []any) {
-	key := msg
-	if len(args) > 1 {
-		key += fmt.Sprint(args[1])
-	}
-	now := time.Now()
-	s.mu.Lock()
-	if t, seen := s.last[key]; seen && now.Sub(t) < slowEvery {
-		s.n[key]++
-		s.mu.Unlock()
-		return
-	}
-	if len(s.last) >= slowKeys {
-		clear(s.last)
-		clear(s.n)
-	}
-	if n := s.n[key]; n > 0 {
-		args = append(args, "suppressed", n)
-	}
-	s.last[key] = now
-	delete(s.n, key)
-	s.mu.Unlock()
-	s.log.Log(context.Background(), level, msg, args...)
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,7 +109,8 @@ func (m *manager) start(ctx context.Context, key string, s Spec) {
 		a.opt.Log.Error("usp_transport_failed", "row", s.Row, "kind", s.Kind, "error", err.Error())
 		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	// The transport ends by stop or stopAll, after its farewell, not with ctx.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &runner{a: a, key: key, spec: s, t: t, cancel: cancel, done: make(chan struct{}), greeted: map[string]bool{},
 		dests: map[string]string{}, links: map[uint64]func(){}}
 	h := &linkHandler{a: a, local: key == localKey, peer: s.Peer,
@@ -131,12 +131,22 @@ func (m *manager) start(ctx context.Context, key string, s Spec) {
 }
 
 func (m *manager) stop(key string, r *runner) {
+	if r.farewell() {
+		time.Sleep(farewellTime)
+	}
 	r.cancel()
 	<-r.done
 	delete(m.links, key)
 }
 
 func (m *manager) stopAll() {
+	said := false
+	for _, r := range m.links {
+		said = r.farewell() || said
+	}
+	if said {
+		time.Sleep(farewellTime)
+	}
 	for _, r := range m.links {
 		r.cancel()
 	}
@@ -144,6 +154,29 @@ func (m *manager) stopAll() {
 		<-r.done
 		delete(m.links, key)
 	}
+}
+
+// farewellTime is what a transport gets to put Disconnect records on the wire before it is stopped.
+const farewellTime = 20 * time.Millisecond
+
+// farewell tells the Controllers behind a link that the agent leaves it. // R-MTP.7
+func (r *runner) farewell() (said bool) {
+	if !r.up.Swap(false) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), farewellTime)
+	defer cancel()
+	for eid := range r.greeted {
+		dest := r.dests[eid] // a topic; point-to-point transports need none
+		if r.spec.Kind == "MQTT" && dest == "" {
+			continue
+		}
+		rec := usp.DisconnectRecord(r.a.opt.EndpointID, eid, usp.CodeSessionTerminated, "the agent leaves this connection")
+		said = r.t.Send(ctx, dest, rec) == nil || said
+	}
+	return said
 }
 
 // route tells every Controller's outbox the ways to it, in the order of Controller.MTP.Order.
@@ -402,109 +435,4 @@ func (o *outbox) reachableNow() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.reachable()
-}
-
-// linkStatus is what is visible of a transport.
-type linkStatus struct {
-	wanted   bool
-	up       bool
-	failed   bool // cannot work as configured
-	reason   string
-	topic    string
-	clientID string
-	client   string // row of Device.MQTT.Client.
-	retries  int
-}
-
-// mtp is Device.LocalAgent.MTP.{i}.Status.
-func (s linkStatus) mtp() string {
-	switch {
-	case s.up:
-		return "Up"
-	case s.failed:
-		return "Error"
-	}
-	return "Down"
-}
-
-// clientStatus is Device.MQTT.Client.{i}.Status.
-func (s linkStatus) clientStatus(used, enabled bool) string {
-	switch {
-	case !enabled:
-		return "Disabled"
-	case !used || s.failed:
-		return "Error_Misconfigured"
-	case s.up:
-		return "Connected"
-	case s.retries > 0:
-		return "Error_BrokerUnreachable"
-	}
-	return "Connecting"
-}
-
-// statusTable is read by the provider and written by transports and the manager.
-type statusTable struct {
-	mu sync.Mutex
-	m  map[string]*linkStatus
-}
-
-func (t *statusTable) get(key string) linkStatus {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s := t.m[key]; s != nil {
-		return *s
-	}
-	return linkStatus{}
-}
-
-func (t *statusTable) update(key string, fn func(*linkStatus)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s := t.m[key]; s != nil {
-		fn(s)
-	}
-}
-
-// client finds the transport that uses a row of Device.MQTT.Client.
-func (t *statusTable) client(row string) (linkStatus, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, s := range t.m {
-		if s.client == row && row != "" {
-			return *s, true
-		}
-	}
-	return linkStatus{}, false
-}
-
-// reset keeps entries for what is wanted and for what cannot be.
-func (t *statusTable) reset(w wanted) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	old := t.m
-	t.m = map[string]*linkStatus{}
-	for key, s := range w.specs {
-		st := old[key]
-		if st == nil {
-			st = &linkStatus{}
-		}
-		st.wanted, st.client = true, s.MQTT.Client
-		t.m[key] = st
-	}
-	for row, why := range w.problems {
-		t.m[row] = &linkStatus{failed: true, reason: why}
-	}
-}
-
-// Problem tells why a configured transport does not run, for health reports: row of the tree -> sentence.
-func (a *Agent) Problems() map[string]string {
-	a.status.mu.Lock()
-	defer a.status.mu.Unlock()
-	out := map[string]string{}
-	for key, s := range a.status.m {
-		if !s.up && s.reason != "" {
-			out[strings.TrimSuffix(key, ".")] = s.reason
-		}
-	}
-	return out
 }

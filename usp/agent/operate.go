@@ -81,32 +81,39 @@ func (r *request) start(match datamodel.Match, m *uspmsg.Operate, res *opResult)
 	res.OperationResp = &uspmsg.OperateResp_OperationResult_ReqObjPath{ReqObjPath: req.row()}
 	path, cause := match.Path, r.w.Name
 	r.a.rowChanged(req.row(), true)
-	started := r.a.spawn("command", func(ctx context.Context) {
-		ctx, cancel := context.WithCancel(withCaller(ctx, caller{endpoint: req.originator, key: req.key}))
+	started := r.a.spawn("command", func(base context.Context) {
+		ctx, cancel := context.WithCancel(withCaller(base, caller{endpoint: req.originator, key: req.key}))
 		defer cancel()
 		req.activate(cancel)
 		out, err := op.Run(ctx)
+		if base.Err() != nil && r.a.outlives(path) {
+			return // goes on after the restart
+		}
 		if err != nil {
 			err = commandError(err)
 		}
 		if req.canceled() && err != nil {
 			err = datamodel.Fail(datamodel.CommandCanceled, path, "")
 		}
-		req.finish(err)
-		ev := bridge.Event{Kind: bridge.EventOperated, Path: path, Args: out, Cause: cause, Key: req.key, Err: err, Time: time.Now(),
-			Rev: r.a.store.Head().Rev()}
-		if c, ok := datamodel.ToCanonical(datamodel.USP, path); ok {
-			ev.Path = c
-		}
-		r.a.engine.Emit(ev)
-		r.a.requests.drop(req)
-		r.a.rowChanged(req.row(), false)
+		r.a.complete(req, path, cause, out, err)
 	})
 	if !started {
+		op.Cancel()
 		r.a.requests.drop(req)
 		return datamodel.Fail(datamodel.Resources, path, "the agent is stopping")
 	}
 	return nil
+}
+
+// complete ends an asynchronous command: its subscribers are told, its row goes. // R-OPR.0
+func (a *Agent) complete(req *asyncRequest, path, cause string, out map[string]string, err error) {
+	req.finish(err)
+	if c, ok := datamodel.ToCanonical(datamodel.USP, path); ok {
+		path = c
+	}
+	a.engine.Emit(bridge.Event{Kind: bridge.EventOperated, Path: path, Args: out, Cause: cause, Key: req.key, Err: err})
+	a.requests.drop(req)
+	a.rowChanged(req.row(), false)
 }
 
 // commandError makes foreign errors of commands a command failure.

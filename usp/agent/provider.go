@@ -21,7 +21,7 @@ func (p *provider) Serves() []string {
 	return []string{
 		"Device.LocalAgent.EndpointID", "Device.LocalAgent.UpTime", "Device.LocalAgent.SoftwareVersion",
 		"Device.LocalAgent.SupportedProtocols", "Device.LocalAgent.SupportedFingerprintAlgorithms",
-		"Device.LocalAgent.SupportedNumberOfSubscriptions", "Device.LocalAgent.MaxSubscriptionChangeAdoptionTime",
+		"Device.LocalAgent.SupportedNumberOfSubscriptions",
 		"Device.LocalAgent.MTP.{i}.Status", "Device.LocalAgent.MTP.{i}.MQTT.ResponseTopicDiscovered",
 		"Device.LocalAgent.Controller.{i}.E2ESession.Status", "Device.LocalAgent.Controller.{i}.E2ESession.CurrentRetryCount",
 		"Device.LocalAgent.Controller.{i}.MTP.{i}.WebSocket.CurrentRetryCount",
@@ -151,18 +151,7 @@ func (p *provider) Run(ctx context.Context, inv datamodel.Invocation) (map[strin
 		a.reconnect(func(s Spec) bool { return s.Row == row })
 		return nil, nil
 	case "ScheduleTimer()":
-		n, err := strconv.ParseUint(inv.Args["DelaySeconds"], 10, 32)
-		if err != nil {
-			return nil, datamodel.Fail(datamodel.InvalidArgs, inv.Command, "DelaySeconds is not a number")
-		}
-		t := time.NewTimer(time.Duration(n) * time.Second)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			return nil, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+		return nil, a.scheduleTimer(ctx, inv.Args["DelaySeconds"])
 	}
 	return nil, datamodel.Fail(datamodel.NotImplemented, inv.Command, "")
 }

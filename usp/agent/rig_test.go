@@ -87,6 +87,8 @@ func (f *memFactory) New(s Spec) (mtp.Transport, error) {
 // rig is a device with an agent and two Controllers around it.
 type rig struct {
 	t       testing.TB
+	prof    *datamodel.Profile
+	opt     Options
 	engine  *bridge.Engine
 	store   *store.Store
 	agent   *Agent
@@ -103,44 +105,62 @@ func newRig(t testing.TB, opts ...rigOption) *rig {
 	for _, f := range opts {
 		f(prof, &o)
 	}
-	schema, err := tr181.Load(prof)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st := store.OpenMemory(store.Options{})
-	eng, err := bridge.New(bridge.Options{Schema: schema, Profile: prof, Store: st})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, engine: eng, store: st, factory: &memFactory{ends: map[string]mtp.Transport{}}}
+	r := &rig{t: t, prof: prof, opt: o, store: store.OpenMemory(store.Options{}), factory: &memFactory{ends: map[string]mtp.Transport{}}}
 	r.c1, r.c2 = r.controller(c1ID), r.controller(c2ID)
-	o.Engine, o.Factory = eng, r.factory
-	if r.agent, err = New(o); err != nil {
-		t.Fatal(err)
-	}
-	ctx := context.Background()
-	if err := eng.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.agent.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
+	r.start()
 	t.Cleanup(func() {
-		if err := r.agent.Close(); err != nil {
-			t.Error(err)
-		}
+		r.stop()
 		r.c1.close()
 		r.c2.close()
-		if err := eng.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := st.Close(); err != nil {
+		if err := r.store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	r.c1.waitUp()
 	r.c2.waitUp()
 	return r
+}
+
+// start makes engine and agent on the rig's store.
+func (r *rig) start() {
+	r.t.Helper()
+	schema, err := tr181.Load(r.prof)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if r.engine, err = bridge.New(bridge.Options{Schema: schema, Profile: r.prof, Store: r.store}); err != nil {
+		r.t.Fatal(err)
+	}
+	o := r.opt
+	o.Engine, o.Factory = r.engine, r.factory
+	if r.agent, err = New(o); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.engine.Start(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.agent.Start(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) stop() {
+	r.t.Helper()
+	if err := r.agent.Close(); err != nil {
+		r.t.Error(err)
+	}
+	if err := r.engine.Close(); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// restart is what a reboot is to the agent.
+func (r *rig) restart() {
+	r.t.Helper()
+	r.stop()
+	r.start()
+	r.c1.waitUp()
+	r.c2.waitUp()
 }
 
 // controller makes a Controller behind a memory transport.

@@ -127,10 +127,12 @@ func (t *Table) get(v *store.Version) *roles {
 			return c
 		}
 	}
+	// A staged revision may yet be rolled back and its number used again for something else: never keep it. What is not
+	// newer than the head now, before compiling, is committed.
+	committed := rev <= t.head().Rev()
 	c := t.compile(v)
 	c.rev = rev
-	// A staged revision may yet be rolled back and its number used again for something else: never keep it.
-	if rev <= t.head().Rev() {
+	if committed {
 		c.version = v
 		t.cached = append(t.cached, c)
 		if len(t.cached) > maxCached {
@@ -253,9 +255,8 @@ func (r *Rights) at(v *store.Version) *state {
 		r.state.Store(&n)
 		return &n
 	}
-	n := &state{version: v, trust: trust, ctrlRev: ctrlRev}
+	n := &state{version: v, trust: trust, ctrlRev: ctrlRev, cachable: trust.version != nil && ctrlRev <= r.table.head().Rev()}
 	r.fill(n, v)
-	n.cachable = ctrlRev <= r.table.head().Rev() && trust.version != nil
 	if n.cachable {
 		r.state.Store(n)
 	}
