@@ -194,7 +194,8 @@ type run struct {
 	out     []Outcome
 	effects []effect
 	refused []refusal
-	blamed  []refusal // found by check; survives the rounds
+	blamed  []refusal       // found by check; survives the rounds
+	present map[string]bool // Controllers that are there and enabled
 	failed  error
 	learn   bool // the writer's class is new and rides in this commit
 }
@@ -257,6 +258,7 @@ func (r *run) stage(tx *store.Tx) error {
 	r.job = nil
 	r.tx, r.baseV, r.base = tx, tx.Base(), tx.Base().Rev()
 	clear(r.masked)
+	clear(r.present)
 	r.blamed = r.blamed[:0]
 	if err := r.guards(); err != nil {
 		return err

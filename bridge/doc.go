@@ -29,7 +29,8 @@
 // asked outside, and the change is staged again. After the commit the providers apply it in the order of commits; if
 // one fails, everything the change did is put back by sys:rollback.
 //
-// Ownership of a leaf is who last wrote it. Values of the factory and of sys: writers are owned by nobody. Writing the
+// Ownership of a leaf is who last wrote it; it ends when a Controller's row is deleted or disabled. Values of the factory
+// and of sys: writers are owned by nobody. Writing the
 // value that is there is fine for everybody and makes no commit.
 //
 // # Caveats

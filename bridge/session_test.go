@@ -268,6 +268,22 @@ func TestJournalOfATrimmedStore(t *testing.T) {
 	}
 }
 
+// TestOwnerIsGone: who no longer manages the device owns nothing.
+func TestOwnerIsGone(t *testing.T) {
+	r := newRig(t, atPhase(t, PhaseDualUSP))
+	r.do(user, whole(add("Device.LocalAgent.Controller.", "EndpointID", "self::two", "Enable", "true")))
+	two := Writer{Name: "usp:self::two", Protocol: datamodel.USP, Class: ClassMain}
+	r.do(two, whole(set("Device.DeviceInfo.", "ProvisioningCode", "two"), set("Device.Time.", "LocalTimeZone", "two")))
+	c := whole(set("Device.DeviceInfo.", "ProvisioningCode", "acs"))
+	r.refuse(acs, c, datamodel.Refused)
+	r.do(user, whole(set("Device.LocalAgent.Controller.2.", "Enable", "false")))
+	r.do(acs, c)
+	r.do(user, whole(set("Device.LocalAgent.Controller.2.", "Enable", "true")))
+	r.refuse(acs, whole(set("Device.Time.", "LocalTimeZone", "acs")), datamodel.Refused)
+	r.do(user, whole(del("Device.LocalAgent.Controller.2.")))
+	r.do(acs, whole(set("Device.Time.", "LocalTimeZone", "acs")))
+}
+
 // TestPhaseChange: the next transaction is judged by the new order.
 func TestPhaseChange(t *testing.T) {
 	r := newRig(t)

@@ -317,12 +317,38 @@ func (r *run) put(key maskKey, m datamodel.Match, old store.Leaf, stored bool, n
 	return nil
 }
 
-// owner fills in who holds a leaf or row. The factory and the system own nothing.
+// manages reports whether a Controller is still there and enabled, asked of the version the transaction began with.
+func (r *run) manages(endpoint string) bool {
+	if known, ok := r.present[endpoint]; ok {
+		return known
+	}
+	found := false
+	for _, n := range r.baseV.Instances(controllerTable) {
+		row := controllerTable + strconv.FormatUint(uint64(n), 10) + "."
+		if l, ok := r.baseV.Leaf(row + "EndpointID"); ok && l.Value == endpoint {
+			on, _ := r.baseV.Leaf(row + "Enable")
+			found = on.Value == "true"
+			break
+		}
+	}
+	if r.present == nil {
+		r.present = map[string]bool{}
+	}
+	r.present[endpoint] = found
+	return found
+}
+
+// owner fills in who holds a leaf or row. The factory and the system own nothing, and the ownership of a Controller
+// ends when its row is deleted or disabled.
 func (r *run) owner(p *Proposal, writer string, rev uint64, flags store.Flags) {
 	if flags&store.Factory != 0 || strings.HasPrefix(writer, sysPrefix) || writer == "" {
 		return
 	}
-	p.Owner, p.OwnerRev, p.OwnerClass = writer, rev, r.e.classes.of(writer)
+	class := r.e.classes.of(writer)
+	if endpoint, ok := strings.CutPrefix(writer, "usp:"); ok && class != ClassUser && !r.manages(endpoint) {
+		return
+	}
+	p.Owner, p.OwnerRev, p.OwnerClass = writer, rev, class
 	if r.since != 0 && rev > r.since && writer != r.w.Name {
 		p.Unseen = rev
 	}
