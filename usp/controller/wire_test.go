@@ -190,8 +190,7 @@ func TestListeningController(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var p *mtptest.Peer
-		p = mtptest.Start(t, cl, func(ctx context.Context, in mtp.Inbound) {
+		p := mtptest.Start(t, cl, func(ctx context.Context, in mtp.Inbound) {
 			rec, err := usp.OpenRecord(in.Record, agentID, usp.DefaultLimits())
 			if err != nil {
 				t.Error(err)

@@ -58,7 +58,9 @@ func readFacts(t *testing.T) map[string]bool {
 }
 
 func describe(ms protoreflect.MessageDescriptors, out map[string]bool) {
-	line := func(a ...any) { out[strings.TrimSuffix(fmt.Sprintf(strings.Repeat("%v\t", len(a)), a...), "\t")] = true }
+	line := func(a ...any) {
+		out[strings.TrimSuffix(fmt.Sprintf(strings.Repeat("%v\t", len(a)), a...), "\t")] = true
+	}
 	for i := range ms.Len() {
 		m := ms.Get(i)
 		if m.IsMapEntry() {

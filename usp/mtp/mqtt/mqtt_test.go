@@ -143,23 +143,23 @@ func TestSubscribePlan(t *testing.T) { // R-MQTT.15, R-MQTT.21, TP-469 11.8
 	}
 }
 
-func runOnce(t *testing.T, c *Client) (error, []mtp.State) {
+func runOnce(t *testing.T, c *Client) ([]mtp.State, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), mtptest.Wait)
 	defer cancel()
 	var states []mtp.State
 	err := c.Run(ctx, nil, func(s mtp.State) { states = append(states, s) })
-	return err, states
+	return states, err
 }
 
 func TestNoTopic(t *testing.T) { // R-MQTT.16, TP-469 11.10
 	b := startBroker(t, nil, nil)
-	err, states := runOnce(t, newClient(t, b.addr, func(c *Config) { c.ResponseTopic = "" }))
+	states, err := runOnce(t, newClient(t, b.addr, func(c *Config) { c.ResponseTopic = "" }))
 	if !errors.Is(err, ErrNoTopic) || len(states) != 1 || states[0].Up {
 		t.Errorf("Run: %v, states %+v", err, states)
 	}
 	b.wait(packets.Disconnect)
-	err, _ = runOnce(t, newClient(t, b.addr, func(c *Config) { c.ResponseTopic, c.Subscriptions = "", []Subscription{{"only/#", 1}} }))
+	_, err = runOnce(t, newClient(t, b.addr, func(c *Config) { c.ResponseTopic, c.Subscriptions = "", []Subscription{{"only/#", 1}} }))
 	if !errors.Is(err, ErrNoTopic) { // nobody could answer us
 		t.Errorf("wildcards only: %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -72,9 +73,9 @@ func (l *link) serve(ctx context.Context, h mtp.Handler, onState func(mtp.State)
 	l.q.Close()
 	wg.Wait()
 	l.nc.Close()
-	reason := "connection lost"
-	if err != nil {
-		reason = err.Error()
+	reason := err.Error()
+	if errors.Is(err, io.EOF) {
+		reason = "the peer closed the connection"
 	}
 	select {
 	case <-l.failed:
@@ -90,6 +91,7 @@ func (l *link) serve(ctx context.Context, h mtp.Handler, onState func(mtp.State)
 	return reason
 }
 
+// read delivers records until the connection fails; it always returns why.
 func (l *link) read(ctx context.Context, h mtp.Handler) error {
 	in := mtp.Inbound{From: l.peer, Transport: "UDS", Reply: l.send, Reject: l.reject, LinkID: l.id}
 	for {
