@@ -160,10 +160,14 @@ func (p *Provider) newest(ctx context.Context, most int, prefix string) ([]store
 		}
 		return ctx.Err() == nil
 	}
-	if err := p.engine.Store().Journal(0, collect); err != nil && !errors.Is(err, store.ErrCursorGone) {
-		return nil, err
+	db := p.engine.Store()
+	for { // the ring may be trimmed between the question where it begins and the reading
+		ring = ring[:0]
+		err := db.Journal(db.JournalStart()-1, collect)
+		if !errors.Is(err, store.ErrCursorGone) {
+			return ring, errors.Join(err, ctx.Err())
+		}
 	}
-	return ring, ctx.Err()
 }
 
 func opName(op store.DeltaOp) string {
