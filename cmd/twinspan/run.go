@@ -65,13 +65,16 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err := dataDir(c.Data); err != nil {
 		return nil, err
 	}
+	reportCorrupt(filepath.Join(c.Data, databaseName), log)
 	db, err := store.Open(filepath.Join(c.Data, databaseName), store.Options{MaxSize: c.Limits.DatabaseBytes, JournalEntries: c.Limits.JournalEntries})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
-	engine, err := c.newEngine(db, log)
+	engine, providers, err := c.newEngine(db, log)
+	// Providers outlive the engine, which asks them.
+	defer func() { err = errors.Join(err, closeAll(providers)) }()
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +129,16 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	return boot, nil
 }
 
+// reportCorrupt tells at every start of databases that were kept aside: the start that met the damage failed with it, later ones
+// begin from factory values so that the device stays manageable, but never without a word.
+func reportCorrupt(path string, log *slog.Logger) {
+	kept, err := filepath.Glob(path + ".corrupt-*")
+	if err != nil || len(kept) == 0 {
+		return
+	}
+	log.Error("a damaged database was kept aside; what it held is not in force", "files", kept, "remedy", "restore a backup, or remove the file")
+}
+
 // bootAfter says how USP calls a restart that the ACS asked for: to it both RPCs are remote triggers.
 func bootAfter(r *cwmp.RestartError) *agent.BootInfo {
 	boot := &agent.BootInfo{Cause: "RemoteReboot", Reason: r.Error()}
@@ -138,35 +151,47 @@ func bootAfter(r *cwmp.RestartError) *agent.BootInfo {
 	return boot
 }
 
-func (c *Config) newEngine(db *store.Store, log *slog.Logger) (*bridge.Engine, error) {
+// newEngine loads profile and schema and builds the bridge. The providers are the caller's to close, also after an error.
+func (c *Config) newEngine(db *store.Store, log *slog.Logger) (*bridge.Engine, []datamodel.Provider, error) {
 	profile, err := c.loadProfile()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	schema, err := c.loadSchema(profile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	prefix, err := vendor.Prefix(vendorDomain)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := vendor.Extend(schema.Root(), prefix); err != nil {
-		return nil, err
-	}
-	providers, err := c.providers(profile, log)
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	arbiter, err := c.arbiter()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	providers, err := c.providers(profile, log)
+	if err != nil {
+		return nil, providers, err
 	}
 	engine, err := bridge.New(bridge.Options{Schema: schema, Profile: profile, Store: db, Providers: providers, Arbiter: arbiter, Log: log.With("part", "bridge")})
 	if err != nil {
-		return nil, err
+		return nil, providers, err
 	}
-	return engine, engine.AddProvider(vendor.New(engine, prefix, func() string { return c.Bridge.Phase }))
+	return engine, providers, engine.AddProvider(vendor.New(engine, prefix, func() string { return c.Bridge.Phase }))
+}
+
+// closeAll closes the providers that have something to close.
+func closeAll(providers []datamodel.Provider) error {
+	var errs []error
+	for _, p := range providers {
+		if closer, ok := p.(io.Closer); ok {
+			errs = append(errs, closer.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // arbiter builds the class order of the configured phase with the rules by path.
@@ -197,17 +222,17 @@ func (c *Config) providers(p *datamodel.Profile, log *slog.Logger) ([]datamodel.
 		case "linux":
 			l, err := c.linuxProvider(opts, log)
 			if err != nil {
-				return nil, err
+				return out, err
 			}
 			out = append(out, l)
 		case "sim":
 			s := sim.New("sim")
 			if err := s.Configure(opts); err != nil {
-				return nil, err
+				return out, err
 			}
 			out = append(out, s)
 		default:
-			return nil, fmt.Errorf("profile %s: unknown provider %q (there are linux, sim)", p.Name, name)
+			return out, fmt.Errorf("profile %s: unknown provider %q (there are linux, sim)", p.Name, name)
 		}
 	}
 	return out, nil
