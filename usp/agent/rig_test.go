@@ -89,7 +89,6 @@ type rig struct {
 	t       testing.TB
 	prof    *datamodel.Profile
 	opt     Options
-	devices []datamodel.Provider
 	engine  *bridge.Engine
 	store   *store.Store
 	agent   *Agent
@@ -129,7 +128,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if r.engine, err = bridge.New(bridge.Options{Schema: schema, Profile: r.prof, Store: r.store, Providers: r.devices}); err != nil {
+	if r.engine, err = bridge.New(bridge.Options{Schema: schema, Profile: r.prof, Store: r.store}); err != nil {
 		r.t.Fatal(err)
 	}
 	o := r.opt
