@@ -142,6 +142,9 @@ func (sb *sandbox) stepSubscribe(ctx context.Context, s *scene) error {
 	s.Observe("subscription %s", row)
 	began := time.Now()
 	if err := sb.inSession(ctx, func(ctx context.Context) error {
+		if _, err := sb.getValue(ctx, contested); err != nil { // now the session is open
+			return err
+		}
 		began = time.Now()
 		return sb.setValues(ctx, "", contested, "ntp-new.operator.example")
 	}); err != nil {
@@ -318,6 +321,7 @@ func (sb *sandbox) stepKill(ctx context.Context, s *scene) error {
 	if len(b.rows) == 0 || b.lastValue == 0 {
 		return errors.New("the burst was over before it began")
 	}
+	sb.a.Forget() // a broker tells nobody that the agent is gone
 	began := time.Now()
 	if err := sb.agent.Start(); err != nil {
 		return err
