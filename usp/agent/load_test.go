@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -127,6 +128,131 @@ func TestFlood(t *testing.T) {
 	hangup()
 	close(block)
 	wg.Wait()
+}
+
+// A msg_id may be longer than what the journal keeps of it.
+func TestLongMsgID(t *testing.T) {
+	r := newRig(t)
+	p := newRawPeer(t, r.agent, false, mtp.Identity{Local: true}, 4711)
+	id := strings.Repeat("x", usp.MaxMsgID)
+	rec, err := usp.WrapMessage(c1ID, agentID, usp.NewRequest(id, &uspmsg.Request{ReqType: &uspmsg.Request_Set{Set: &uspmsg.Set{UpdateObjs: []*uspmsg.Set_UpdateObject{
+		set("Device.LocalAgent.Controller.1.", "!ProvisioningCode", "long")}}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.send(rec)
+	o, err := usp.OpenRecord(<-p.got, c1ID, usp.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := usp.DecodeMessage(o.Payload, usp.DefaultLimits())
+	if err != nil || m.Header.MsgId != id || m.GetBody().GetResponse().GetSetResp() == nil {
+		t.Errorf("%v %v", m, err)
+	}
+}
+
+// slowDevice takes its time to accept a write.
+type slowDevice struct{ hold chan struct{} }
+
+func (*slowDevice) Name() string     { return "slow" }
+func (*slowDevice) Serves() []string { return nil }
+func (*slowDevice) Read(context.Context, datamodel.ObjectRef, []string, func(string, string)) error {
+	return nil
+}
+func (*slowDevice) Applies() []string { return []string{"Device.IP."} }
+func (d *slowDevice) Prepare(ctx context.Context, _ []datamodel.Write) error {
+	select {
+	case <-d.hold:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+func (*slowDevice) Apply(context.Context, []datamodel.Write) error { return nil }
+
+// A Get does not wait for a Set that takes long, not even one of the same Controller.
+func TestGetBesideSet(t *testing.T) {
+	dev := &slowDevice{hold: make(chan struct{})}
+	r := newRig(t)
+	r.stop()
+	r.devices = []datamodel.Provider{dev}
+	r.start()
+	r.c1.waitUp()
+	_, w := r.c1.post(&uspmsg.Request{ReqType: &uspmsg.Request_Set{Set: &uspmsg.Set{UpdateObjs: []*uspmsg.Set_UpdateObject{set("Device.IP.Interface.1.", "Enable", "true")}}}})
+	for range 10 {
+		if v, ok := r.c1.get1("Device.LocalAgent.EndpointID"); !ok || v != agentID {
+			t.Fatal("no answer")
+		}
+	}
+	select {
+	case m := <-w:
+		t.Fatalf("the Set did not wait: %v", m)
+	default:
+	}
+	close(dev.hold)
+	select {
+	case <-w:
+	case <-time.After(soon):
+		t.Fatal("the Set is not answered")
+	}
+}
+
+// Everything at once, with links that break: nothing hangs, nothing is lost for good.
+func TestStress(t *testing.T) {
+	r := newRig(t)
+	r.c2.flaky = true
+	end := time.Now().Add(2 * time.Second)
+	var wg sync.WaitGroup
+	h := r.agent.Handler(false)
+	wg.Go(func() {
+		for i := 0; time.Now().Before(end); i++ {
+			time.Sleep(30 * time.Millisecond)
+			r.c2.end.Break()
+		}
+	})
+	for w := range 4 {
+		wg.Go(func() {
+			for i := 0; time.Now().Before(end); i++ {
+				var req *uspmsg.Request
+				switch i % 5 {
+				case 0:
+					req = &uspmsg.Request{ReqType: &uspmsg.Request_Add{Add: &uspmsg.Add{AllowPartial: true, CreateObjs: []*uspmsg.Add_CreateObject{
+						sub("Enable", "true", "NotifType", "ValueChange", "NotifRetry", "true", "TimeToLive", "1", "ReferenceList", "Device.LocalAgent.Controller.*.ProvisioningCode")}}}}
+				case 1, 2:
+					req = &uspmsg.Request{ReqType: &uspmsg.Request_Set{Set: &uspmsg.Set{UpdateObjs: []*uspmsg.Set_UpdateObject{
+						set("Device.LocalAgent.Controller.2.", "ProvisioningCode", fmt.Sprint(w, i), "Enable", fmt.Sprint(i%9 != 1))}}}}
+				case 3:
+					req = &uspmsg.Request{ReqType: &uspmsg.Request_Delete{Delete: &uspmsg.Delete{AllowPartial: true, ObjPaths: []string{"Device.LocalAgent.Subscription.[NotifExpiration==0]."}}}}
+				case 4:
+					req = &uspmsg.Request{ReqType: &uspmsg.Request_Operate{Operate: &uspmsg.Operate{Command: "Device.LocalAgent.Controller.*.SendOnBoardRequest()", SendResp: true}}}
+				}
+				from := []string{c1ID, c2ID}[w%2]
+				rec, err := usp.WrapMessage(from, agentID, usp.NewRequest(fmt.Sprint(w, "-", i), req))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				h.HandleRecord(context.Background(), mtp.Inbound{Record: rec, From: mtp.Identity{Local: true}, LinkID: 1, Reject: func(string) {},
+					Reply: func(context.Context, []byte) error { return nil }})
+			}
+		})
+	}
+	wg.Wait()
+	r.c1.Delete(true, "Device.LocalAgent.Subscription.*.")
+	r.c1.Set(false, set("Device.LocalAgent.Controller.2.", "Enable", "true"))
+	r.c1.subscribe("alive", "ValueChange", "Device.LocalAgent.Controller.1.ProvisioningCode")
+	r.c1.Set(false, set("Device.LocalAgent.Controller.1.", "ProvisioningCode", "alive"))
+	deadline := time.After(soon)
+	for {
+		select {
+		case n := <-r.c1.notes:
+			if n.GetValueChange().GetParamValue() == "alive" {
+				return
+			}
+		case <-deadline:
+			t.Fatal("no notification after the storm")
+		}
+	}
 }
 
 // An answer that the transport does not take becomes a refusal.

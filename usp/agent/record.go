@@ -149,6 +149,9 @@ func (a *Agent) admit(ctx context.Context, h *linkHandler, in mtp.Inbound, from 
 		if !a.opt.Trust.AllowPlaintext {
 			return nil, errPlaintext
 		}
+		if !id.Broker && id.Claimed != "" && id.Claimed != from {
+			return nil, errIdentity // nothing is proven here, but it should at least agree with itself
+		}
 	case proven:
 	case id.Broker && a.opt.Trust.AllowBroker:
 	case len(id.EndpointIDs) == 0 && h.dial && h.peer == from && a.opt.Trust.AllowServerName:

@@ -89,6 +89,7 @@ type rig struct {
 	t       testing.TB
 	prof    *datamodel.Profile
 	opt     Options
+	devices []datamodel.Provider
 	engine  *bridge.Engine
 	store   *store.Store
 	agent   *Agent
@@ -128,7 +129,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if r.engine, err = bridge.New(bridge.Options{Schema: schema, Profile: r.prof, Store: r.store}); err != nil {
+	if r.engine, err = bridge.New(bridge.Options{Schema: schema, Profile: r.prof, Store: r.store, Providers: r.devices}); err != nil {
 		r.t.Fatal(err)
 	}
 	o := r.opt
@@ -200,6 +201,7 @@ type ctl struct {
 	eid    string
 	end    *memory.End
 	cancel context.CancelFunc
+	flaky  bool // the test breaks the link: what cannot be sent is lost
 	done   sync.WaitGroup
 	up     chan struct{}
 
@@ -276,7 +278,7 @@ func (c *ctl) send(m *uspmsg.Msg) {
 func (c *ctl) sendRaw(rec []byte) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := c.end.Send(ctx, "", rec); err != nil {
+	if err := c.end.Send(ctx, "", rec); err != nil && !(c.flaky && errors.Is(err, mtp.ErrNotConnected)) {
 		c.t.Errorf("send: %v", err)
 	}
 }

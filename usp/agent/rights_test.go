@@ -231,6 +231,7 @@ func TestAdmission(t *testing.T) {
 		{"certificate names nobody", TrustPolicy{}, tls(), c1ID, agentID, false},
 		{"plaintext", TrustPolicy{}, mtp.Identity{Claimed: c1ID}, c1ID, agentID, false},
 		{"plaintext allowed", TrustPolicy{AllowPlaintext: true}, mtp.Identity{}, c1ID, agentID, true},
+		{"plaintext, another name claimed", TrustPolicy{AllowPlaintext: true}, mtp.Identity{Claimed: c2ID}, c1ID, agentID, false},
 		{"plaintext broker", TrustPolicy{AllowBroker: true}, mtp.Identity{Broker: true}, c1ID, agentID, false},
 		{"broker not trusted", TrustPolicy{}, broker, c1ID, agentID, false},
 		{"broker trusted", TrustPolicy{AllowBroker: true}, broker, c1ID, agentID, true},

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 
 	"twinspan/bridge"
 	"twinspan/datamodel"
@@ -9,8 +10,16 @@ import (
 	"twinspan/usp/uspmsg"
 )
 
+// maxRef is how much of a msg_id the journal keeps.
+const maxRef = 128
+
 // ref is the wire reference of a request in the journal.
-func (r *request) ref() string { return r.id }
+func (r *request) ref() string {
+	if len(r.id) > maxRef {
+		return strings.ToValidUTF8(r.id[:maxRef], "")
+	}
+	return r.id
+}
 
 // set answers Set. // R-SET.0, R-SET.1, R-SET.2
 func (r *request) set(ctx context.Context, m *uspmsg.Set) *uspmsg.Msg {
