@@ -22,12 +22,19 @@ func (r *run) tuple(obj *datamodel.Object, k *datamodel.UniqueKey, row string) (
 		if !ok {
 			l.Value = defaultOf(p, p.Any())
 		}
-		if l.Value == "" {
+		if l.Value == "" && !emptyCounts(p, len(k.Params)) {
 			return "", false
 		}
 		parts = append(parts, l.Value)
 	}
 	return strings.Join(parts, "\x00"), true
+}
+
+// emptyCounts tells whether "" is a value like any other in a unique key of several parameters: the model's own default for new
+// rows says so (the RemoteHost of a port mapping: any host). Elsewhere an empty part means that the key is not given yet.
+func emptyCounts(p *datamodel.Param, parts int) bool {
+	f := p.Any()
+	return parts > 1 && f.HasDefault && !f.FactoryOnly && f.Default == ""
 }
 
 // check looks at the final staged state: unique keys, strong references, a manager that stays reachable. What is wrong

@@ -26,8 +26,6 @@ type direct struct {
 	tabs map[string][]uint32
 }
 
-func (e *Engine) direct() *direct { return &direct{e: e, cat: e.cat.Load()} }
-
 func (d *direct) values(v *store.Version, o *datamodel.Object, path string) map[string]string {
 	if m, ok := d.vals[path]; ok {
 		return m

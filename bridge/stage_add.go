@@ -128,7 +128,7 @@ func (r *run) fill(key maskKey, obj *datamodel.Object, table, row string, n uint
 	for _, k := range obj.Keys {
 		for _, name := range k.Params {
 			p := obj.Param(name)
-			if p == nil || has(name) {
+			if p == nil || has(name) || emptyCounts(p, len(k.Params)) {
 				continue
 			}
 			if value := r.generate(p, table, row, n, len(k.Params) == 1); value != "" {

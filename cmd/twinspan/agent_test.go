@@ -114,6 +114,12 @@ func TestTheCommandLineManagesARunningAgent(t *testing.T) {
 	if !strings.HasPrefix(row, table) {
 		t.Fatalf("add answered %q", row)
 	}
+	if out := r.must("get", row+"RemoteHost"); out != row+"RemoteHost = \n" {
+		t.Errorf("the default of a key parameter: %q", out)
+	}
+	if status, _, errOut := r.do("add", table, "ExternalPort=8080", "Protocol=TCP"); status != exitFailed || !strings.Contains(errOut, "7025") {
+		t.Errorf("the same mapping twice: exit %d, %q", status, errOut)
+	}
 	if out := r.must("set", row+"Description=a = b"); out != row+"Description = a = b\n" {
 		t.Errorf("set: %q", out)
 	}

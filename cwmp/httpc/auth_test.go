@@ -23,7 +23,6 @@ type digestServer struct {
 	expire    int  // answer stale on this request number
 	n         int
 	lastNC    map[string]int
-	conns     map[string]string // connection -> cnonce
 	used      map[string]string // cnonce -> connection
 	problems  []string
 }
