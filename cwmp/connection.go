@@ -52,42 +52,55 @@ const addressWait = 5 * time.Second
 // ConnectionRequestURL. No packet is sent to the ACS. Called by the session goroutine before the Inform is frozen, so that a
 // new address is in it (CR-14).
 func (c *CPE) findAddress(ctx context.Context, acsURL string) {
-	host := c.o.ConnectionRequestHost
+	host, peer := c.o.ConnectionRequestHost, ""
 	if host == "" {
 		ctx, cancel := context.WithTimeout(ctx, addressWait)
 		defer cancel()
-		host = localAddress(ctx, acsURL)
-	}
-	if host == "" {
-		return // no route: the old address stays
+		host, peer = localAddress(ctx, acsURL)
 	}
 	_ = c.call(ctx, func() error {
-		c.server.host = host
+		c.server.reached(host, peer)
 		c.showAddress()
 		return nil
 	})
 }
 
-func localAddress(ctx context.Context, acsURL string) string {
+// checkAddress looks whether the address has changed since the newest session, without resolving the ACS's name again: a
+// new one is a "4 VALUE CHANGE". CR-14. Owner goroutine only.
+func (c *CPE) checkAddress(ctx context.Context) {
+	if c.server.peer == "" || !c.set.usable() {
+		return
+	}
+	host, peer := localAddressTo(ctx, c.server.peer)
+	c.server.reached(host, peer)
+	c.showAddress()
+}
+
+// localAddress gives the address of this device towards the ACS, and the ACS's own with its port.
+func localAddress(ctx context.Context, acsURL string) (host, peer string) {
 	u, err := url.Parse(acsURL)
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	port := u.Port()
 	if port == "" {
 		port = "80"
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", net.JoinHostPort(u.Hostname(), port))
+	return localAddressTo(ctx, net.JoinHostPort(u.Hostname(), port))
+}
+
+func localAddressTo(ctx context.Context, address string) (host, peer string) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", address)
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	defer conn.Close()
-	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	host, _, err = net.SplitHostPort(conn.LocalAddr().String())
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	host, _, _ = strings.Cut(host, "%") // a zone means nothing to the ACS
-	return host
+	return host, conn.RemoteAddr().String()
 }
 
 // showAddress puts the present ConnectionRequestURL where the provider reads it: empty while no request would be heard.

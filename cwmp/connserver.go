@@ -11,6 +11,7 @@ import (
 type connServer struct {
 	c      *CPE
 	host   string // of this device, as the ACS reaches it
+	peer   string // address of the ACS when it was last resolved, to look at the route again
 	server *connreq.Server
 	pair   atomic.Pointer[credentials]
 	failed bool // the port could not be opened; logged once
@@ -52,6 +53,16 @@ func (s *connServer) configure(set settings) {
 		return
 	}
 	s.server, s.failed = server, false
+}
+
+// reached notes the address towards the ACS; without a route the old one stays.
+func (s *connServer) reached(host, peer string) {
+	if host != "" {
+		s.host = host
+	}
+	if peer != "" {
+		s.peer = peer
+	}
 }
 
 // port is what is listened on, 0 when nothing is.

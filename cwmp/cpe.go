@@ -174,9 +174,9 @@ func (c *CPE) Run(ctx context.Context) error {
 // Close ends Run and waits for it. Idempotent; a CPE that never ran cannot run afterwards.
 func (c *CPE) Close() error {
 	c.mu.Lock()
-	ran := c.started
 	c.started = true
-	if c.cancel != nil {
+	ran := c.cancel != nil
+	if ran {
 		c.cancel()
 	}
 	c.mu.Unlock()
@@ -377,6 +377,7 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 		c.save(ctx)
 	}
 	if c.running == nil && !now.Before(c.pollAt) {
+		c.checkAddress(ctx)
 		c.pollAt = now.Add(c.o.LivePoll)
 		if c.changes.compare(ctx, c.e.View(acsWriter)) {
 			c.activeNew = true
@@ -497,7 +498,7 @@ func (c *CPE) informed(ctx context.Context, job sessionJob) error {
 	c.failures = 0 // TR-069 3.2.1.1: success is the acknowledged Inform
 	if len(c.changes.pending) == 0 {
 		c.acknowledge()
-	} else if c.frozenEvent != nil && c.ackEvent != nil {
+	} else if c.frozenEvent != nil && c.ackEvent != nil && len(job.changed) < maxInformParams {
 		c.ackEvent(*c.frozenEvent)
 	}
 	c.frozenEvent = nil
@@ -550,26 +551,6 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 	c.save(ctx)
 }
 
-// queueReboot makes the restart certain before the answer leaves (RB-01, RB-02).
-func (c *CPE) queueReboot(ctx context.Context, key string) error {
-	before := append([]event(nil), c.queue.list...)
-	c.queue.add(evMReboot, key)
-	if err := c.save(ctx); err != nil {
-		c.queue.list = before
-		return err
-	}
-	if c.restart == nil {
-		c.restart = &RestartCause{Kind: RestartReboot, CommandKey: key}
-	}
-	return nil
-}
-
-func (c *CPE) queueFactoryReset() error {
-	c.reset = true
-	c.restart = &RestartCause{Kind: RestartFactoryReset}
-	return nil
-}
-
 // queueSchedule keeps a ScheduleInform.
 func (c *CPE) queueSchedule(ctx context.Context, key string, at time.Time) error {
 	if len(c.schedules) >= maxSchedules {
@@ -579,42 +560,6 @@ func (c *CPE) queueSchedule(ctx context.Context, key string, at time.Time) error
 	if err := c.save(ctx); err != nil {
 		c.schedules = c.schedules[:len(c.schedules)-1]
 		return err
-	}
-	return nil
-}
-
-// restartIfDue restarts the device when a session has asked for it and is over (TR-069 A.3.2.9).
-func (c *CPE) restartIfDue(ctx context.Context, now time.Time) error {
-	if c.restart == nil || c.running != nil {
-		return nil
-	}
-	if !c.restartAsked.IsZero() { // a Rebooter is at work
-		if now.Sub(c.restartAsked) > restartGrace {
-			c.log.Error("restart did not happen")
-			c.restart, c.restartAsked = nil, time.Time{}
-		}
-		return nil
-	}
-	cause := *c.restart
-	if c.reset {
-		c.reset = false
-		if err := c.e.FactoryReset(ctx, acsWriter); err != nil { // FR-01, FR-02: the records go with the tree
-			c.log.Error("factory reset failed", "error", err)
-			c.restart = nil
-			return nil
-		}
-		c.halted = true
-	}
-	if c.o.Rebooter == nil {
-		return &RestartError{Cause: cause}
-	}
-	c.restartAsked = now
-	if err := c.o.Rebooter.Restart(ctx, cause); err != nil {
-		c.log.Error("restart failed", "error", err)
-		if cause.Kind == RestartFactoryReset { // the records are gone: begin anew in place
-			return &RestartError{Cause: cause}
-		}
-		c.restart, c.restartAsked = nil, time.Time{}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"twinspan/bridge"
 	"twinspan/cwmp/connreq"
+	"twinspan/cwmp/httpc"
 )
 
 // Names of the writers that this package is.
@@ -133,8 +134,8 @@ func (o *Options) validate() error {
 	if o.ReplyTimeout <= 0 {
 		o.ReplyTimeout = time.Minute
 	}
-	if o.ReplyTimeout > time.Hour {
-		return fmt.Errorf("cwmp: Options.ReplyTimeout is %v, one hour at most", o.ReplyTimeout)
+	if o.ReplyTimeout < httpc.MinTimeout || o.ReplyTimeout > time.Hour { // TR-069 3.4.1
+		return fmt.Errorf("cwmp: Options.ReplyTimeout is %v, from %v to one hour", o.ReplyTimeout, httpc.MinTimeout)
 	}
 	if o.SessionLimit <= 0 {
 		o.SessionLimit = 5 * time.Minute

@@ -54,3 +54,59 @@ func (c *CPE) putSystem(ctx context.Context, name, value string) {
 		c.log.Warn("parameter cannot be set", "name", name, "error", err)
 	}
 }
+
+// queueReboot makes the restart certain before the answer leaves (RB-01, RB-02).
+func (c *CPE) queueReboot(ctx context.Context, key string) error {
+	before := append([]event(nil), c.queue.list...)
+	c.queue.add(evMReboot, key)
+	if err := c.save(ctx); err != nil {
+		c.queue.list = before
+		return err
+	}
+	if c.restart == nil {
+		c.restart = &RestartCause{Kind: RestartReboot, CommandKey: key}
+	}
+	return nil
+}
+
+func (c *CPE) queueFactoryReset() error {
+	c.reset = true
+	c.restart = &RestartCause{Kind: RestartFactoryReset}
+	return nil
+}
+
+// restartIfDue restarts the device when a session has asked for it and is over (TR-069 A.3.2.9).
+func (c *CPE) restartIfDue(ctx context.Context, now time.Time) error {
+	if c.restart == nil || c.running != nil {
+		return nil
+	}
+	if !c.restartAsked.IsZero() { // a Rebooter is at work
+		if now.Sub(c.restartAsked) > restartGrace {
+			c.log.Error("restart did not happen")
+			c.restart, c.restartAsked = nil, time.Time{}
+		}
+		return nil
+	}
+	cause := *c.restart
+	if c.reset {
+		c.reset = false
+		if err := c.e.FactoryReset(ctx, acsWriter); err != nil { // FR-01, FR-02: the records go with the tree
+			c.log.Error("factory reset failed", "error", err)
+			c.restart = nil
+			return nil
+		}
+		c.halted = true
+	}
+	if c.o.Rebooter == nil {
+		return &RestartError{Cause: cause}
+	}
+	c.restartAsked = now
+	if err := c.o.Rebooter.Restart(ctx, cause); err != nil {
+		c.log.Error("restart failed", "error", err)
+		if cause.Kind == RestartFactoryReset { // the records are gone: begin anew in place
+			return &RestartError{Cause: cause}
+		}
+		c.restart, c.restartAsked = nil, time.Time{}
+	}
+	return nil
+}

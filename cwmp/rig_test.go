@@ -415,3 +415,19 @@ func values(kv ...string) []soap.ParameterValue {
 	}
 	return out
 }
+
+// mustEngine makes an engine that is not started.
+func mustEngine(t testing.TB) *bridge.Engine {
+	st := store.OpenMemory(store.Options{})
+	t.Cleanup(func() { st.Close() })
+	schema, err := tr181.Load(&datamodel.Profile{Supports: testSupports})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := bridge.New(bridge.Options{Schema: schema, Store: st})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}

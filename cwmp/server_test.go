@@ -1,8 +1,10 @@
 package cwmp
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -279,6 +281,64 @@ func TestConnectionRequests(t *testing.T) {
 		_, err := acs.ConnectionRequest(r.ctx(), url, "acs", "new")
 		return err != nil
 	})
+}
+
+// TLS: the ACS is trusted by the given roots, and only by them; Basic is fine there (HTTP-13).
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewTLSServer(nil) // for its certificate, which is for 127.0.0.1
+	t.Cleanup(plain.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(plain.Certificate())
+	cfg := acs.Config{TLS: plain.TLS.Clone(), Auth: acs.Basic, Username: "cpe", Password: "secret"}
+	cfg.TLS.NextProtos = nil
+	r := newServerRig(t, cfg, func(o *Options) { o.RootCAs = roots }, nil)
+	r.idle(1)
+	r.clean()
+
+	server, err := acs.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	strange := newRig(t, nil, map[string]string{"Device.ManagementServer.URL": server.URL()})
+	strange.wait("the refused certificate", func() bool {
+		failures := 0
+		strange.cpe.call(strange.ctx(), func() error { failures = strange.cpe.failures; return nil })
+		return failures > 0
+	})
+	if n := server.Counters().Informs; n != 0 {
+		t.Errorf("%d Informs went to an untrusted server", n)
+	}
+}
+
+// A session without news costs no write to flash, a periodic one neither.
+func TestNoCommits(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, acs.Config{}, nil, map[string]string{"Device.ManagementServer.PeriodicInformEnable": "true", "Device.ManagementServer.PeriodicInformInterval": "1"})
+	r.idle(2)
+	before := r.store.Stats().Commits
+	r.idle(4)
+	if n := r.store.Stats().Commits - before; n != 0 {
+		t.Errorf("%d commits in idle sessions", n)
+	}
+}
+
+// CR-14: a new address is told at once.
+func TestCR14NewAddress(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, acs.Config{}, nil, nil)
+	r.idle(1)
+	r.cpe.call(r.ctx(), func() error {
+		r.cpe.o.ConnectionRequestHost, r.cpe.server.peer, r.cpe.server.host = "192.0.2.1", "", "192.0.2.1"
+		r.cpe.showAddress()
+		return nil
+	})
+	r.idle(2)
+	last, _ := r.dev.LastInform()
+	if v, _ := last.Value("Device.ManagementServer.ConnectionRequestURL"); !last.HasEvent("4 VALUE CHANGE") || !strings.HasPrefix(v, "http://192.0.2.1:") {
+		t.Errorf("Inform %+v, URL %s", last.Inform.Event, v)
+	}
 }
 
 // Many CPEs' worth of sessions in a row leave nothing behind (goleak looks at the end), and events are in order.
