@@ -344,14 +344,14 @@ func (r *run) owner(p *Proposal, writer string, rev uint64, flags store.Flags) {
 	if flags&store.Factory != 0 || strings.HasPrefix(writer, sysPrefix) || writer == "" {
 		return
 	}
+	if r.since != 0 && rev > r.since && writer != r.w.Name {
+		p.Unseen = rev // also by a writer who owns nothing any more
+	}
 	class := r.e.classes.of(writer)
 	if endpoint, ok := strings.CutPrefix(writer, "usp:"); ok && class != ClassUser && !r.manages(endpoint) {
 		return
 	}
 	p.Owner, p.OwnerRev, p.OwnerClass = writer, rev, class
-	if r.since != 0 && rev > r.since && writer != r.w.Name {
-		p.Unseen = rev
-	}
 }
 
 // decide asks the arbiter. A refusal comes back as an error and is noted for the journal; the text of an allowing
