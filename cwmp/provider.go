@@ -83,6 +83,11 @@ func (p *provider) Applies() []string {
 	for name := range unbuilt {
 		out = append(out, msPath+name)
 	}
+	walkParams(p.schema.Root(), func(prm *datamodel.Param, f *datamodel.Facts) {
+		if prm.Name == "DiagnosticsState" && f.Access == datamodel.ReadWrite {
+			out = append(out, prm.Path())
+		}
+	})
 	return out
 }
 
@@ -97,6 +102,8 @@ func (p *provider) Prepare(_ context.Context, writes []datamodel.Write) error {
 		switch {
 		case known && !slices.Contains(off, w.Value):
 			return datamodel.Fail(datamodel.InvalidValue, w.Path, "not supported by this device")
+		case strings.HasSuffix(w.Path, ".DiagnosticsState") && w.Value != "None":
+			return datamodel.Fail(datamodel.InvalidValue, w.Path, "tests cannot be started over CWMP on this device")
 		case name == "URL":
 			if err := checkACSURL(w.Value); err != nil {
 				return err

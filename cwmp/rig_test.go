@@ -194,19 +194,20 @@ func informed(m *soap.Inform, name string) (string, bool) {
 
 // rig is a CPE with everything below it, against a scripted ACS.
 type rig struct {
-	t      testing.TB
-	acs    *scriptedACS
-	dir    string
-	file   string
-	store  *store.Store
-	engine *bridge.Engine
-	sim    *sim.Provider
-	cpe    *CPE
-	cancel context.CancelFunc
-	result chan error
-	opts   func(*Options)
-	extra  map[string]string // factory values
-	listen string            // the same after a restart
+	t        testing.TB
+	acs      *scriptedACS
+	dir      string
+	file     string
+	store    *store.Store
+	engine   *bridge.Engine
+	sim      *sim.Provider
+	cpe      *CPE
+	cancel   context.CancelFunc
+	result   chan error
+	opts     func(*Options)
+	extra    map[string]string // factory values
+	listen   string            // the same after a restart
+	software string            // version
 }
 
 // freeAddress finds a port that is free now.
@@ -223,7 +224,7 @@ var testSupports = []string{"Device.RootDataModelVersion", "Device.DeviceInfo.",
 	"Device.IP.", "Device.Users.", "Device.LocalAgent.", "Device.Ethernet.", "Device.Reboot()", "Device.WiFi.SSID."}
 
 func newRig(t testing.TB, opts func(*Options), extra map[string]string) *rig {
-	r := &rig{t: t, acs: newACS(t), dir: t.TempDir(), opts: opts, extra: extra}
+	r := &rig{t: t, acs: newACS(t), dir: t.TempDir(), opts: opts, extra: extra, software: "sw1"}
 	r.file = filepath.Join(r.dir, "store.db")
 	r.start()
 	t.Cleanup(r.stop)
@@ -256,7 +257,7 @@ func (r *rig) start() {
 	r.sim = sim.New("sim")
 	for name, v := range map[string]string{"DeviceInfo.Manufacturer": "Example", "DeviceInfo.ManufacturerOUI": "00D09E",
 		"DeviceInfo.ProductClass": "Box", "DeviceInfo.SerialNumber": "SN 1", "DeviceInfo.HardwareVersion": "hw1",
-		"DeviceInfo.SoftwareVersion": "sw1", "RootDataModelVersion": "2.19"} {
+		"DeviceInfo.SoftwareVersion": r.software, "RootDataModelVersion": "2.19"} {
 		r.sim.Set("Device."+name, v)
 	}
 	r.sim.Counter("Device.DeviceInfo.UpTime", 0, 1)

@@ -99,7 +99,7 @@ func (s *session) setParameterValues(ctx context.Context, m *soap.SetParameterVa
 		seen[v.Name] = true
 		object, name := datamodel.SplitParam(v.Name)
 		change.Ops = append(change.Ops, bridge.Op{Kind: bridge.OpSet, Path: object,
-			Settings: []bridge.Setting{{Name: name, Value: lexical(v), Required: true}}})
+			Settings: []bridge.Setting{{Name: name, Value: s.lexical(v), Required: true}}})
 	}
 	if fault := badNames(m.ParameterList); fault != nil {
 		// The good ones are judged too, so that the fault lists every bad parameter; nothing can be committed.
@@ -193,10 +193,11 @@ func mergeFaults(list []soap.ParameterValue, bad []soap.SetParameterValuesFault,
 	return out
 }
 
-// lexical gives what XSD whitespace rules leave of a value that is not a string (SPV-10: " 5 " is a number).
-func lexical(v soap.ParameterValue) string {
-	switch v.Type {
-	case soap.NoType, soap.String, soap.OtherType:
+// lexical gives what XSD's whitespace rule leaves of a value (SPV-10: " 5 " is a number). The model's type decides, not the
+// xsi:type: many ACSs send xsd:string for everything.
+func (s *session) lexical(v soap.ParameterValue) string {
+	m, ok := s.c.e.Schema().Lookup(canonicalPath(v.Name))
+	if !ok || m.Param == nil || m.Param.Any().Type == datamodel.TypeString {
 		return v.Value
 	}
 	return strings.TrimSpace(v.Value)

@@ -224,7 +224,7 @@ func TestSetParameterValuesGood(t *testing.T) {
 		return &soap.SetParameterValues{ParameterKey: "K", ParameterList: list}
 	}
 	const mtu, prov = "Device.IP.Interface.1.MaxMTUSize", "Device.DeviceInfo.ProvisioningCode"
-	for _, m := range []*soap.SetParameterValues{typed(soap.UnsignedInt, mtu, " 1400 "), typed(soap.UnsignedInt, mtu, "+1401"), typed(soap.UnsignedInt, mtu, "01402"),
+	for _, m := range []*soap.SetParameterValues{typed(soap.UnsignedInt, mtu, " 1400 "), typed(soap.String, mtu, " 1400\n"), typed(soap.UnsignedInt, mtu, "+1401"), typed(soap.UnsignedInt, mtu, "01402"),
 		typed(soap.String, prov, " <&> \"é\" "), typed(soap.Boolean, "Device.IP.Interface.1.Enable", "1"), typed(soap.Boolean, "Device.IP.Interface.1.Enable", "true")} {
 		a, ok := r.rpc(m).(*soap.SetParameterValuesResponse)
 		if !ok || a.Status != 0 {

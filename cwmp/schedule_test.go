@@ -240,6 +240,10 @@ func TestScheduleReboot(t *testing.T) {
 func TestUnbuilt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, nil)
+	f := wantFault(t, r.rpc(&soap.SetParameterValues{ParameterList: values("Device.IP.Diagnostics.IPPing.DiagnosticsState", "Requested")}), soap.InvalidArguments)
+	if len(f.SetParameterValuesFault) != 1 || f.SetParameterValuesFault[0].FaultCode != soap.InvalidParameterValue {
+		t.Errorf("IPPing: %+v", f)
+	}
 	for _, kv := range [][2]string{{"AutoCreateInstances", "true"}, {"InstanceMode", "InstanceAlias"}, {"STUNEnable", "true"}, {"HeartbeatPolicy.Enable", "true"}} {
 		f := wantFault(t, r.rpc(&soap.SetParameterValues{ParameterList: values(msPath+kv[0], kv[1])}), soap.InvalidArguments)
 		if len(f.SetParameterValuesFault) != 1 || f.SetParameterValuesFault[0].FaultCode != soap.InvalidParameterValue {

@@ -466,13 +466,18 @@ func TestDL12Firmware(t *testing.T) {
 			t.Errorf("image %q, %d reports before the restart", in.image, len(r.completes()))
 		}
 		n := r.acs.count()
+		r.software = "sw2"
 		r.restart()
 		tc := r.completed("FW")
 		if tc.FaultStruct.FaultCode != 0 {
 			t.Errorf("%+v", tc.FaultStruct)
 		}
-		if got := eventCodes(inform(r.acs.session(n))); !slices.Equal(got, []string{"1 BOOT", "7 TRANSFER COMPLETE", "M Download FW"}) {
+		m := inform(r.acs.session(n))
+		if got := eventCodes(m); !slices.Equal(got, []string{"1 BOOT", "4 VALUE CHANGE", "7 TRANSFER COMPLETE", "M Download FW"}) {
 			t.Errorf("events %v", got)
+		}
+		if v, _ := informed(m, "Device.DeviceInfo.SoftwareVersion"); v != "sw2" {
+			t.Errorf("version %q", v)
 		}
 	})
 	t.Run("the new image did not start", func(t *testing.T) {
