@@ -31,7 +31,7 @@ func (r *request) operate(ctx context.Context, m *uspmsg.Operate) *uspmsg.Msg {
 		}
 		res := &opResult{ExecutedCommand: match.Path}
 		if match.Command.Async {
-			err = r.start(match, m, res)
+			err = r.start(ctx, match, m, res)
 		} else {
 			err = r.run(ctx, match, m, res)
 		}
@@ -67,7 +67,7 @@ func (r *request) run(ctx context.Context, match datamodel.Match, m *uspmsg.Oper
 }
 
 // start begins an asynchronous command. // R-OPR.0, R-OPR.2
-func (r *request) start(match datamodel.Match, m *uspmsg.Operate, res *opResult) error {
+func (r *request) start(ctx context.Context, match datamodel.Match, m *uspmsg.Operate, res *opResult) error {
 	req, err := r.a.requests.begin(r.p.endpoint, match.Path, m.GetCommandKey())
 	if err != nil {
 		return err
@@ -78,11 +78,23 @@ func (r *request) start(match datamodel.Match, m *uspmsg.Operate, res *opResult)
 		r.a.requests.drop(req)
 		return err
 	}
+	var timer any
+	if r.a.outlives(match.Path) {
+		// What was answered must come true even if the power fails now.
+		rec, err := r.a.recordTimer(ctx, req.originator, req.key, m.GetInputArgs()["DelaySeconds"])
+		if err != nil {
+			op.Cancel()
+			r.a.requests.drop(req)
+			return err
+		}
+		timer = rec
+	}
 	res.OperationResp = &uspmsg.OperateResp_OperationResult_ReqObjPath{ReqObjPath: req.row()}
 	path, cause := match.Path, r.w.Name
 	r.a.rowChanged(req.row(), true)
 	started := r.a.spawn("command", func(base context.Context) {
-		ctx, cancel := context.WithCancel(withCaller(base, caller{endpoint: req.originator, key: req.key}))
+		ctx := withCaller(base, caller{endpoint: req.originator, key: req.key})
+		ctx, cancel := context.WithCancel(context.WithValue(ctx, recordedKey{}, timer))
 		defer cancel()
 		req.activate(cancel)
 		out, err := op.Run(ctx)

@@ -30,25 +30,43 @@ type timer struct {
 // outlives reports whether a command goes on after a restart of the agent.
 func (a *Agent) outlives(path string) bool { return path == timerCommand }
 
-// scheduleTimer waits, and remembers that it does.
-func (a *Agent) scheduleTimer(ctx context.Context, delay string) error {
+// recorded is a timer whose record was written before the command was answered.
+type recorded struct {
+	id  string
+	due time.Time
+}
+
+type recordedKey struct{}
+
+// recordTimer makes a ScheduleTimer() durable.
+func (a *Agent) recordTimer(ctx context.Context, originator, commandKey, delay string) (recorded, error) {
 	n, err := strconv.ParseUint(delay, 10, 32)
 	if err != nil {
-		return datamodel.Fail(datamodel.InvalidArgs, timerCommand, "DelaySeconds is not a number")
+		return recorded{}, datamodel.Fail(datamodel.InvalidArgs, timerCommand, "DelaySeconds is not a number")
 	}
-	t := timer{Due: time.Now().Add(time.Duration(n) * time.Second)}
-	t.Originator, t.Key, _ = Caller(ctx)
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
-	key := hex.EncodeToString(id[:])
+	t := timer{Due: time.Now().Add(time.Duration(n) * time.Second), Originator: originator, Key: commandKey}
 	data, err := json.Marshal(t)
 	if err != nil {
-		return err
+		return recorded{}, err
 	}
-	if err := a.putTimer(ctx, key, data); err != nil {
-		return err
+	rec := recorded{id: hex.EncodeToString(id[:]), due: t.Due}
+	return rec, a.putTimer(ctx, rec.id, data)
+}
+
+// scheduleTimer carries ScheduleTimer() out. It was recorded before the Controller got its answer; only a caller of
+// another kind has that done here.
+func (a *Agent) scheduleTimer(ctx context.Context, delay string) error {
+	rec, ok := ctx.Value(recordedKey{}).(recorded)
+	if !ok {
+		endpoint, key, _ := Caller(ctx)
+		var err error
+		if rec, err = a.recordTimer(ctx, endpoint, key, delay); err != nil {
+			return err
+		}
 	}
-	return a.waitTimer(ctx, key, t.Due)
+	return a.waitTimer(ctx, rec.id, rec.due)
 }
 
 // waitTimer waits until a timer is due and removes its record, unless the agent stops before.
