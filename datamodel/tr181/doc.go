@@ -5,7 +5,7 @@
 //	schema, err := tr181.LoadFile(file, profile) // a vendor's own compiled model
 //
 // device-2.19.tsv is the source: one line for each element, facts only, in canonical paths (its columns are described
-// at schemagen.ReadTable). device-2.19.bin is made from it by "go generate" and is what the program embeds; a test
+// at schemagen.ReadTable). device-2.19.bin.z is made from it by "go generate" and is what the program embeds, packed; a test
 // compares the two. To move to the next amendment, make a new table from the Broadband Forum's XML with
 // datamodel/schemagen/cmd.
 //
@@ -13,4 +13,4 @@
 // and share the Schema, which never changes.
 package tr181
 
-//go:generate go run ../schemagen/cmd -table device-2.19.tsv -model 2.19 -o device-2.19.bin
+//go:generate go run ../schemagen/cmd -table device-2.19.tsv -model 2.19 -o device-2.19.bin.z

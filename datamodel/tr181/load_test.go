@@ -17,8 +17,8 @@ func TestEncodeIsInverseOfDecode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(again) != device {
-		t.Fatalf("encoding the decoded model gives other bytes (%d instead of %d)", len(again), len(device))
+	if string(again) != unpacked {
+		t.Fatalf("encoding the decoded model gives other bytes (%d instead of %d)", len(again), len(unpacked))
 	}
 }
 
@@ -124,8 +124,8 @@ func TestLoadFileRefusesDamage(t *testing.T) {
 	}{
 		{"empty", "", "not a compiled data model"},
 		{"text", strings.Repeat("Device.\n", 100), "not a compiled data model"},
-		{"cut", device[:len(device)/2], "checksum"},
-		{"bit", device[:9000] + string(device[9000]^1) + device[9001:], "checksum"},
+		{"cut", unpacked[:len(unpacked)/2], "checksum"},
+		{"bit", unpacked[:9000] + string(unpacked[9000]^1) + unpacked[9001:], "checksum"},
 	} {
 		if err := os.WriteFile(file, []byte(c.data), 0o600); err != nil {
 			t.Fatal(err)
@@ -157,8 +157,8 @@ func TestHeapBudget(t *testing.T) {
 		t.Errorf("the whole model takes %d bytes of heap, budget 2.5 MB", used)
 	}
 	runtime.KeepAlive(s)
-	if len(device) > 600_000 {
-		t.Errorf("the embedded form has %d bytes, budget 0.6 MB", len(device))
+	if len(unpacked) > 600_000 {
+		t.Errorf("the embedded form has %d bytes, budget 0.6 MB", len(unpacked))
 	}
 }
 

@@ -10,6 +10,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"compress/flate"
 	"errors"
 	"flag"
 	"fmt"
@@ -81,10 +83,27 @@ func run(args []string, stdout io.Writer) error {
 			return err
 		}
 	}
-	if o.out != "" {
-		return os.WriteFile(o.out, data, 0o644)
+	if o.out == "" {
+		return nil
 	}
-	return nil
+	if strings.HasSuffix(o.out, ".z") {
+		if data, err = deflate(data); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(o.out, data, 0o644)
+}
+
+// deflate packs what is embedded; files that a device loads stay as they are.
+func deflate(data []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.Write(data)
+	err = errors.Join(err, w.Close())
+	return b.Bytes(), err
 }
 
 func source(o options) ([]schemagen.Row, error) {
