@@ -20,6 +20,9 @@ const (
 	sessionGap = 200 * time.Millisecond
 	// catchUpWait bounds how long the first session waits for the journal of before the restart.
 	catchUpWait = 2 * time.Second
+	// resetGrace is how long no session starts after a factory reset by somebody else, who will restart the agent: "0 BOOTSTRAP"
+	// and "1 BOOT" belong into one Inform.
+	resetGrace = 5 * time.Second
 	// restartGrace is how long a Rebooter has, before sessions go on as if the restart had not been asked for.
 	restartGrace = 5 * time.Minute
 )
@@ -79,6 +82,7 @@ type state struct {
 	scheduledAt  time.Time         // ScheduleReboot
 	refused      httpc.Compression // what the ACS refused with status 415
 	reset        bool
+	quietUntil   time.Time // no session before
 	caughtUp     bool      // the journal of before the start was taken in
 	bootedAt     time.Time // start of Run
 	bootRev      uint64    // newest revision when Run began
@@ -267,6 +271,7 @@ func (c *CPE) boot(ctx context.Context) {
 	c.wanted = true
 	c.resumeTransfers(ctx, time.Now())
 	c.ensureUsername(ctx)
+	c.ensureModelVersion(ctx)
 	c.refresh(ctx, true)
 	c.changes.stale = true
 	c.changes.compare(ctx, c.e.View(acsWriter))
@@ -342,6 +347,7 @@ func (c *CPE) wasReset(ctx context.Context) {
 	}
 	c.queue, c.schedules, c.transfers, c.mark, c.set = eventQueue{}, nil, nil, bootMark{Path: c.mark.Path}, settings{}
 	c.saved, c.changes = map[string]string{}, changes{pending: map[string]*pending{}, known: map[string]string{}, stale: true}
+	c.quietUntil = time.Now().Add(resetGrace)
 	if c.running == nil {
 		c.refresh(ctx, true)
 	}
@@ -391,6 +397,9 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 func (c *CPE) plan(now time.Time) (start bool, at time.Time) {
 	if c.running != nil || !c.set.usable() || c.restart != nil {
 		return false, time.Time{}
+	}
+	if now.Before(c.quietUntil) {
+		return false, c.quietUntil
 	}
 	if !c.caughtUp && now.Sub(c.bootedAt) < catchUpWait { // the first Inform tells what changed before the restart, too
 		return false, c.bootedAt.Add(catchUpWait)

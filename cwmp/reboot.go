@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"twinspan/bridge"
+	"twinspan/datamodel"
 )
 
 // Restarts: by RPC, and by the parameters DelayReboot and ScheduleReboot (TR-181 ManagementServer). All of them wait for the
@@ -16,7 +17,7 @@ func (c *CPE) armReboot(ctx context.Context, old settings, now time.Time, first 
 	if first {
 		if c.set.delayReboot >= 0 {
 			c.set.delayReboot = -1
-			c.putSystem(ctx, "DelayReboot", "-1")
+			c.putSystem(ctx, msPath+"DelayReboot", "-1")
 		}
 	} else if c.set.delayReboot != old.delayReboot {
 		c.rebootAt = time.Time{}
@@ -40,18 +41,19 @@ func (c *CPE) rebootDue(ctx context.Context, now time.Time) {
 	}
 	if due(c.rebootAt) {
 		c.set.delayReboot = -1
-		c.putSystem(ctx, "DelayReboot", "-1")
+		c.putSystem(ctx, msPath+"DelayReboot", "-1")
 	}
 	c.rebootAt, c.scheduledAt = time.Time{}, time.Time{}
 	c.restart = &RestartCause{Kind: RestartReboot}
 }
 
-// putSystem sets a parameter of Device.ManagementServer. as the device itself.
-func (c *CPE) putSystem(ctx context.Context, name, value string) {
-	res, err := c.e.Apply(ctx, systemWriter, bridge.Change{Atomic: true, Ref: "cpe", Ops: []bridge.Op{{Kind: bridge.OpSet, Path: msPath,
+// putSystem sets a parameter, by its path in CWMP's spelling, as the device itself.
+func (c *CPE) putSystem(ctx context.Context, path, value string) {
+	object, name := datamodel.SplitParam(path)
+	res, err := c.e.Apply(ctx, systemWriter, bridge.Change{Atomic: true, Ref: "cpe", Ops: []bridge.Op{{Kind: bridge.OpSet, Path: object,
 		Settings: []bridge.Setting{{Name: name, Value: value, Required: true}}}}})
 	if err := changeError(res, err); err != nil {
-		c.log.Warn("parameter cannot be set", "name", name, "error", err)
+		c.log.Warn("parameter cannot be set", "path", path, "error", err)
 	}
 }
 

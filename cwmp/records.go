@@ -176,7 +176,24 @@ func (c *CPE) ensureUsername(ctx context.Context) {
 	if id.oui == "" || id.serial == "" {
 		return
 	}
-	c.putSystem(ctx, "Username", id.defaultUsername())
+	c.putSystem(ctx, path, id.defaultUsername())
+}
+
+// ensureModelVersion lets Device.RootDataModelVersion, which is in every Inform, say which model the schema was made from, unless
+// a provider says it.
+func (c *CPE) ensureModelVersion(ctx context.Context) {
+	const path = "Device.RootDataModelVersion"
+	v := c.e.View(acsWriter)
+	ms, err := v.Resolve(path, datamodel.ResolvePolicy{Want: datamodel.WantParam, MissingIsError: true})
+	if err != nil || len(ms) != 1 {
+		return
+	}
+	value, err := v.Value(ctx, ms[0])
+	l, stored := v.Version().Leaf(path)
+	if err != nil || value == c.e.Schema().Version || value != "" && !(stored && l.Writer == systemName) {
+		return
+	}
+	c.putSystem(ctx, path, c.e.Schema().Version)
 }
 
 // touchesManagement reports whether a commit changed what drives the CPE.

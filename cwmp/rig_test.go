@@ -2,6 +2,7 @@ package cwmp
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +26,13 @@ import (
 	"twinspan/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		f.Value.Set("8") // the tests wait for timers more than they compute
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // scriptedACS is an HTTP server that plays an ACS message by message and breaks rules on demand. It keeps everything that
 // the CPE sent.
@@ -257,7 +264,7 @@ func (r *rig) start() {
 	r.sim = sim.New("sim")
 	for name, v := range map[string]string{"DeviceInfo.Manufacturer": "Example", "DeviceInfo.ManufacturerOUI": "00D09E",
 		"DeviceInfo.ProductClass": "Box", "DeviceInfo.SerialNumber": "SN 1", "DeviceInfo.HardwareVersion": "hw1",
-		"DeviceInfo.SoftwareVersion": r.software, "RootDataModelVersion": "2.19"} {
+		"DeviceInfo.SoftwareVersion": r.software} {
 		r.sim.Set("Device."+name, v)
 	}
 	r.sim.Counter("Device.DeviceInfo.UpTime", 0, 1)

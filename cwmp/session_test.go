@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"twinspan/bridge"
 	"twinspan/cwmp/soap"
+	"twinspan/datamodel"
 )
 
 // EVT-01, INF-02, INF-05: the first Inform.
@@ -34,6 +36,9 @@ func TestEVT01FirstContact(t *testing.T) {
 		if _, ok := informed(m, name); !ok {
 			t.Errorf("%s is missing", name)
 		}
+	}
+	if v, _ := informed(m, "Device.RootDataModelVersion"); v != "2.19" {
+		t.Errorf("RootDataModelVersion %q", v)
 	}
 	head := r.acs.session(0)[0].Header
 	if head.SessionTimeout < 30 || strings.Join(head.SupportedCWMPVersions, ",") != "1.0,1.1,1.2,1.3,1.4" { // SES-18, VER-01
@@ -346,6 +351,33 @@ func TestFR01FactoryReset(t *testing.T) {
 	}
 	if v, _ := informed(m, "Device.DeviceInfo.ProvisioningCode"); v != "" {
 		t.Errorf("ProvisioningCode %q", v)
+	}
+	r.cpe.call(r.ctx(), func() error {
+		if len(r.cpe.schedules) != 0 {
+			t.Error("a ScheduleInform survived")
+		}
+		return nil
+	})
+}
+
+// A factory reset by somebody else, and the restart that follows: one Inform with both events.
+func TestForeignFactoryReset(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, nil)
+	r.rpc(&soap.ScheduleInform{CommandKey: "S", DelaySeconds: 3600})
+	n := r.acs.count()
+	if err := r.engine.FactoryReset(r.ctx(), bridge.Writer{Name: "usp:self::ctl", Protocol: datamodel.USP, Class: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	r.settle()
+	time.Sleep(100 * time.Millisecond)
+	if r.acs.count() != n {
+		t.Errorf("a session before the restart: %v", eventCodes(inform(r.acs.session(n))))
+	}
+	r.restart()
+	r.ended(n + 1)
+	if got := eventCodes(inform(r.acs.session(n))); !slices.Equal(got, []string{"0 BOOTSTRAP", "1 BOOT"}) {
+		t.Errorf("events %v", got)
 	}
 	r.cpe.call(r.ctx(), func() error {
 		if len(r.cpe.schedules) != 0 {
