@@ -63,7 +63,6 @@ type state struct {
 	schedules []schedule
 	transfers []*transfer
 	saved     map[string]string // records as last written, to write only what differs
-	path      string            // of the connection-request URL
 
 	wanted    bool // an event calls for a session at once
 	activeNew bool // an active change calls for one, when the throttle allows
@@ -533,7 +532,7 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 	switch {
 	case res.informed && res.err == nil && !leftover:
 		c.log.Debug("session ended")
-	case res.informed && !leftover && !act: // RTY-10: success for retry purposes
+	case res.informed && !leftover: // RTY-10: success for retry purposes
 		c.log.Warn("session ended early", "error", res.err)
 	case len(c.queue.list) > 0 || act:
 		c.failures++
