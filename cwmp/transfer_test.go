@@ -518,6 +518,55 @@ func TestExecInstaller(t *testing.T) {
 	}
 }
 
+// A crash at the instant the ACS has an answer in hand: what was promised is in the database already.
+func TestCrashAfterAnswer(t *testing.T) {
+	t.Parallel()
+	fs := newFileServer(t, configFileWith(t, zonePath, "after the crash"))
+	f := fakeRebooter{make(chan RestartCause, 1)}
+	r := newRig(t, func(o *Options) { o.Rebooter = f }, nil)
+	r.ended(1)
+	copied := filepath.Join(t.TempDir(), "crashed.db")
+	r.acs.script(func(n int, env *soap.Envelope) (int, *soap.Envelope, bool) {
+		if env != nil && env.Body.Method() == "RebootResponse" {
+			data, err := os.ReadFile(r.file)
+			if err == nil {
+				err = os.WriteFile(copied, data, 0o600)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return 0, nil, false
+	})
+	r.run(&soap.SetParameterValues{ParameterKey: "PK", ParameterList: values("Device.DeviceInfo.ProvisioningCode", "set")},
+		&soap.Download{CommandKey: "D", FileType: fileConfig, URL: fs.URL + "/f"}, &soap.ScheduleInform{CommandKey: "S", DelaySeconds: 1}, &soap.Reboot{CommandKey: "R"})
+	r.stop()
+	n := r.acs.count()
+	r.file = copied
+	r.start()
+	if tc := r.completed("D"); tc.FaultStruct.FaultCode != 0 {
+		t.Errorf("%+v", tc.FaultStruct)
+	}
+	r.wait("the scheduled Inform", func() bool {
+		for i := n; i < r.acs.count(); i++ {
+			if slices.Contains(eventCodes(inform(r.acs.session(i))), "M ScheduleInform S") {
+				return true
+			}
+		}
+		return false
+	})
+	first := inform(r.acs.session(n))
+	if got := eventCodes(first); !slices.Contains(got, "M Reboot R") || slices.Contains(got, "0 BOOTSTRAP") {
+		t.Errorf("events %v", got)
+	}
+	if v, _ := informed(first, "Device.ManagementServer.ParameterKey"); v != "PK" {
+		t.Errorf("ParameterKey %q", v)
+	}
+	if v := r.get("Device.DeviceInfo.ProvisioningCode"); v != "set" {
+		t.Errorf("ProvisioningCode %q", v)
+	}
+}
+
 // A damaged record is an error, not a forgotten ACS.
 func TestDamagedRecord(t *testing.T) {
 	t.Parallel()
