@@ -268,6 +268,17 @@ func (c *changes) list(v *bridge.View) {
 			})
 		}
 	}
+	kept := make(map[string]string, count) // what is no longer watched is forgotten
+	for _, o := range c.live {
+		for name := range o.names {
+			path := canonicalPath(o.match.Path) + name
+			if told, ok := c.known[path]; ok {
+				kept[path] = told
+			}
+		}
+	}
+	c.dirty = c.dirty || len(kept) != len(c.known)
+	c.known = kept
 }
 
 // interesting lists the paths, in CWMP's spelling, with attributes of their own and those that the model makes active.

@@ -329,6 +329,9 @@ func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
 		if c.changes.commit(c.e.View(acsWriter), ev.Entry) {
 			c.activeNew = true
 		}
+		if c.changes.stale { // newly watched values become known now, not at the next poll
+			c.pollAt = time.Time{}
+		}
 		if c.running == nil && touchesManagement(ev.Entry) {
 			c.refresh(ctx, false)
 		}

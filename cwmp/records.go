@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -115,8 +116,8 @@ func (c *CPE) records() map[string]string {
 // knownRecord is what is remembered of live values: the short ones, and no more than the record may hold.
 func (c *CPE) knownRecord() map[string]string {
 	out := map[string]string{}
-	for path, value := range c.changes.known {
-		if len(value) <= 256 && len(out) < maxKnownRecord {
+	for _, path := range slices.Sorted(maps.Keys(c.changes.known)) { // in order, so that the same state is the same record
+		if value := c.changes.known[path]; len(value) <= 256 && len(out) < maxKnownRecord {
 			out[path] = value
 		}
 	}
