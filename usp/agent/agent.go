@@ -255,7 +255,7 @@ func (a *Agent) reconnect(match func(s Spec) bool) {
 // sweep removes Subscriptions that do not outlive a restart: those without Persistent, and those of local peers.
 func (a *Agent) sweep(ctx context.Context) error {
 	var gone []uint32
-	r := reader{a.store.Head(), a.schema}
+	r := reader{v: a.store.Head(), s: a.schema}
 	r.rows(subPath, func(n uint32, row string) {
 		if !r.flag(row+"Persistent") || r.str(row+"Recipient") == "" {
 			gone = append(gone, n)

@@ -27,9 +27,14 @@ const (
 type reader struct {
 	v *store.Version
 	s *datamodel.Schema
+	// over are values that count before those of v.
+	over map[string]string
 }
 
 func (r reader) str(path string) string {
+	if val, ok := r.over[path]; ok {
+		return val
+	}
 	if l, ok := r.v.Leaf(path); ok {
 		return l.Value
 	}
@@ -130,7 +135,7 @@ func (a *Agent) controllers() *directory {
 
 func (a *Agent) readDirectory(v *store.Version) *directory {
 	d := &directory{version: v, byID: map[string]*controller{}, byRow: map[string]*controller{}}
-	r := reader{v, a.schema}
+	r := reader{v: v, s: a.schema}
 	r.rows(controllerPath, func(n uint32, row string) {
 		c := &controller{num: n, row: row, endpoint: r.str(row + "EndpointID"), enabled: r.flag(row + "Enable")}
 		c.retry = usp.DefaultBackoff()
@@ -228,7 +233,7 @@ type wanted struct {
 // desired computes the wanted transports. It also fills in the link of every controller MTP of d.
 func (a *Agent) desired(v *store.Version, d *directory) wanted {
 	w := wanted{specs: map[string]Spec{}, problems: map[string]string{}}
-	r := reader{v, a.schema}
+	r := reader{v: v, s: a.schema}
 	var mqttRows []string
 	r.rows(mtpPath, func(_ uint32, row string) {
 		if !r.flag(row + "Enable") {

@@ -240,6 +240,10 @@ func TestStress(t *testing.T) {
 	wg.Wait()
 	r.c1.Delete(true, "Device.LocalAgent.Subscription.*.")
 	r.c1.Set(false, set("Device.LocalAgent.Controller.2.", "Enable", "true"))
+	r.settle()
+	for len(r.c1.notes) > 0 {
+		<-r.c1.notes
+	}
 	r.c1.subscribe("alive", "ValueChange", "Device.LocalAgent.Controller.1.ProvisioningCode")
 	r.c1.Set(false, set("Device.LocalAgent.Controller.1.", "ProvisioningCode", "alive"))
 	deadline := time.After(soon)

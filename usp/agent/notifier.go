@@ -112,7 +112,7 @@ func (n *notifier) resync() {
 	n.index.All(func(s *subscribe.Sub) { all = append(all, s.Num) })
 	for _, num := range all {
 		if !head.HasInstance(subPath, num) {
-			n.load(head, num)
+			n.load(head, num, nil)
 		}
 	}
 	n.loadAll(head)
@@ -132,7 +132,7 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 	if n.index.Len() > 0 {
 		n.tell(ctx, e, head)
 	}
-	subs, ctrl, link := map[uint32]bool{}, false, false
+	subs, ctrl, link := map[uint32]map[string]string{}, false, false
 	for i := range e.Deltas {
 		d := &e.Deltas[i]
 		if d.Op == store.DeltaRefused || d.Op == store.DeltaAttr {
@@ -141,7 +141,7 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 		switch {
 		case strings.HasPrefix(d.Path, subPath):
 			if num := instance(d.Path, subPath); num != 0 {
-				subs[num] = true
+				noteRow(subs, num, d)
 			}
 		case strings.HasPrefix(d.Path, controllerPath):
 			ctrl, link = true, true
@@ -149,8 +149,8 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 			link = true
 		}
 	}
-	for num := range subs {
-		n.load(head, num)
+	for num, over := range subs {
+		n.load(head, num, over)
 	}
 	n.watchLive()
 	if ctrl {
@@ -161,6 +161,25 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 		n.a.reconfigure()
 	}
 	n.remember(head)
+}
+
+// noteRow collects what one commit wrote into a row; nil when it deleted the row.
+func noteRow(rows map[uint32]map[string]string, num uint32, d *store.Delta) {
+	over, seen := rows[num]
+	if d.Op == store.DeltaDeleteRow {
+		rows[num] = nil
+		return
+	}
+	if seen && over == nil {
+		return
+	}
+	if !seen {
+		over = map[string]string{}
+		rows[num] = over
+	}
+	if d.Op == store.DeltaSet {
+		over[d.Path] = d.New
+	}
 }
 
 // maxHistory is how many past versions are kept while the notifier is behind.
@@ -344,13 +363,13 @@ func (n *notifier) recipient(s *subscribe.Sub) *peer {
 	}
 	c := n.a.controllers().byRow[s.Recipient]
 	if c == nil { // deleted by the commit at hand: told a last time
-		eid := reader{n.prev, n.a.schema}.str(s.Recipient + "EndpointID")
+		eid := reader{v: n.prev, s: n.a.schema}.str(s.Recipient + "EndpointID")
 		if eid == "" {
 			return nil
 		}
 		return n.a.knownPeer(eid)
 	}
-	if c.endpoint == "" || !c.enabled && !(reader{n.prev, n.a.schema}).flag(s.Recipient+"Enable") {
+	if c.endpoint == "" || !c.enabled && !(reader{v: n.prev, s: n.a.schema}).flag(s.Recipient+"Enable") {
 		return nil
 	}
 	return n.a.peerOf(c.endpoint)
@@ -508,7 +527,7 @@ func (n *notifier) bootParameters(eid string) map[string]string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), sendTime)
 	defer cancel()
-	r := reader{n.a.store.Head(), n.a.schema}
+	r := reader{v: n.a.store.Head(), s: n.a.schema}
 	view := n.a.engine.View(n.a.peerOf(eid).writer())
 	r.rows(c.row+"BootParameter.", func(_ uint32, row string) {
 		if !r.flag(row + "Enable") {

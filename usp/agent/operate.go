@@ -123,8 +123,8 @@ func (a *Agent) complete(req *asyncRequest, path, cause string, out map[string]s
 	if c, ok := datamodel.ToCanonical(datamodel.USP, path); ok {
 		path = c
 	}
+	a.requests.drop(req) // first, so that who was told finds it gone
 	a.engine.Emit(bridge.Event{Kind: bridge.EventOperated, Path: path, Args: out, Cause: cause, Key: req.key, Err: err})
-	a.requests.drop(req)
 	a.rowChanged(req.row(), false)
 }
 

@@ -168,9 +168,7 @@ func (a *Agent) sendOnBoardRequest(ctx context.Context, row string) error {
 		if err == nil {
 			err = firstError(res)
 		}
-		if err != nil {
-			return err
-		}
+		return err // the commit begins it
 	}
 	a.do(func(n *notifier) { n.onboardNow(row) })
 	return nil

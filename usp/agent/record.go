@@ -422,7 +422,7 @@ func (a *Agent) adopt(ctx context.Context, eid string) error {
 
 func (a *Agent) countUntrusted(v *store.Version, role string) int {
 	n := 0
-	r := reader{v, a.schema}
+	r := reader{v: v, s: a.schema}
 	r.rows(controllerPath, func(_ uint32, row string) {
 		if l := trust.List(r.str(row + "AssignedRole")); len(l) == 1 && l[0] == role {
 			n++

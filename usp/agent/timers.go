@@ -22,13 +22,24 @@ import (
 // loadAll fills the index at start.
 func (n *notifier) loadAll(v *store.Version) {
 	for _, num := range v.Instances(subPath) {
-		n.load(v, num)
+		n.load(v, num, nil)
 	}
 }
 
 // load reads one Subscription row again. What was queued for it goes when it is gone or disabled.
-func (n *notifier) load(v *store.Version, num uint32) {
-	s := n.read(v, num)
+//
+// over is what the commit at hand wrote into the row, nil if that deleted it. It counts when the newest version has
+// lost the row already: until the notifier gets to that commit the Subscription is to be told.
+func (n *notifier) load(v *store.Version, num uint32, over map[string]string) {
+	r := reader{v: v, s: n.a.schema}
+	there := v.HasInstance(subPath, num)
+	if !there && over != nil {
+		r.v, r.over, there = n.prev, over, true
+	}
+	var s *subscribe.Sub
+	if there {
+		s = n.read(r, num)
+	}
 	if s == nil {
 		if old, had := n.index.Get(num); had {
 			if p := n.recipient(old); p != nil && n.stillThere(old) {
@@ -37,7 +48,7 @@ func (n *notifier) load(v *store.Version, num uint32) {
 			n.index.Remove(num)
 			n.countLive(old, -1)
 		}
-		if !v.HasInstance(subPath, num) {
+		if !there {
 			n.a.owners.drop(num)
 		}
 		return
@@ -106,10 +117,9 @@ func (n *notifier) stillThere(s *subscribe.Sub) bool {
 	return s.Recipient == "" || n.a.controllers().byRow[s.Recipient] != nil
 }
 
-func (n *notifier) read(v *store.Version, num uint32) *subscribe.Sub {
-	r := reader{v, n.a.schema}
+func (n *notifier) read(r reader, num uint32) *subscribe.Sub {
 	row := subPath + strconv.FormatUint(uint64(num), 10) + "."
-	if !v.HasInstance(subPath, num) || !r.flag(row+"Enable") {
+	if !r.flag(row + "Enable") {
 		return nil
 	}
 	kind, ok := subscribe.ParseKind(r.str(row + "NotifType"))
