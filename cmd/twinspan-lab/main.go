@@ -3,6 +3,7 @@
 //
 //	twinspan-lab sandbox [--agent PATH] [--json] [--keep]   the main job as a story with a readable timeline
 //	twinspan-lab bench [--agent PATH] [--json]               speed and memory of the real agent binary
+//	twinspan-lab conform usp [--mtp mqtt|ws] [--only ID]    TP-469 against any agent
 //	twinspan-lab version
 //
 // The exit status is 0 only if every step was observed.
@@ -26,6 +27,7 @@ var verbs = []struct {
 }{
 	{"sandbox", "play the main job: ACS, broker, two Controllers, the real agent", runSandbox},
 	{"bench", "measure the real agent binary", runBench},
+	{"conform", "run a conformance test plan against an agent", runConform},
 }
 
 func main() {

@@ -1,0 +1,100 @@
+package usp
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// authority is a certificate authority for one bench: it signs the Controllers' and the agent's certificates.
+type authority struct {
+	key       *ecdsa.PrivateKey
+	cert      *x509.Certificate
+	caFile    string
+	agentCert string
+	agentKey  string
+	server    *tls.Config // of listeners and the broker
+	client    *tls.Config // of Controllers towards the broker
+}
+
+func newAuthority(dir, agentID string) (*authority, error) {
+	a := &authority{caFile: filepath.Join(dir, "ca.pem"), agentCert: filepath.Join(dir, "agent.pem"), agentKey: filepath.Join(dir, "agent.key")}
+	var err error
+	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
+	}
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "conformance CA"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, &a.key.PublicKey, a.key)
+	if err != nil {
+		return nil, err
+	}
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		return nil, err
+	}
+	if err := writePEM(a.caFile, "CERTIFICATE", der); err != nil {
+		return nil, err
+	}
+	main, err := a.issue(2, mainID, "127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	second, err := a.issue(3, agentID, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := a.save(second); err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(a.cert)
+	a.server = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{main}, ClientCAs: roots, ClientAuth: tls.VerifyClientCertIfGiven}
+	a.client = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	return a, nil
+}
+
+// issue makes a certificate that names an endpoint and, for servers, an address.
+func (a *authority) issue(serial int64, endpoint, address string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: endpoint}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		URIs: []*url.URL{{Scheme: "urn", Opaque: "bbf:usp:id:" + endpoint}}}
+	if address != "" {
+		c.IPAddresses = []net.IP{net.ParseIP(address)}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
+
+// save writes the agent's certificate and key.
+func (a *authority) save(c tls.Certificate) error {
+	if err := writePEM(a.agentCert, "CERTIFICATE", c.Certificate[0]); err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		return fmt.Errorf("agent's key: %w", err)
+	}
+	return writePEM(a.agentKey, "PRIVATE KEY", der)
+}
+
+func writePEM(path, kind string, der []byte) error {
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+}

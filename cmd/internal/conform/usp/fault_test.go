@@ -1,0 +1,217 @@
+package usp
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"twinspan/usp/mtp"
+	"twinspan/usp/uspmsg"
+	"twinspan/usp/usprecord"
+)
+
+// liar is a transport whose agent lies: it alters the messages of the agent before the Controller sees them.
+type liar struct {
+	mtp.Transport
+	lie func(*uspmsg.Msg) action
+	mu  sync.Mutex
+	hit *bool
+}
+
+// action is what became of one message.
+type action uint8
+
+const (
+	kept action = iota
+	altered
+	dropped
+	twice
+)
+
+func (l *liar) Run(ctx context.Context, h mtp.Handler, onState func(mtp.State)) error {
+	return l.Transport.Run(ctx, &liarHandler{l, h}, onState)
+}
+
+type liarHandler struct {
+	l *liar
+	h mtp.Handler
+}
+
+func (h *liarHandler) HandleRecord(ctx context.Context, in mtp.Inbound) {
+	var rec usprecord.Record
+	var msg uspmsg.Msg
+	if proto.Unmarshal(in.Record, &rec) != nil || rec.GetNoSessionContext() == nil || proto.Unmarshal(rec.GetNoSessionContext().GetPayload(), &msg) != nil {
+		h.h.HandleRecord(ctx, in)
+		return
+	}
+	h.l.mu.Lock()
+	what := h.l.lie(&msg)
+	if what != kept {
+		*h.l.hit = true
+	}
+	h.l.mu.Unlock()
+	if what == dropped {
+		return
+	}
+	if what != kept {
+		rec.GetNoSessionContext().Payload, _ = proto.Marshal(&msg) // a decoded message can be encoded
+		in.Record, _ = proto.Marshal(&rec)
+	}
+	h.h.HandleRecord(ctx, in)
+	if what == twice {
+		h.h.HandleRecord(ctx, in)
+	}
+}
+
+// lie makes an alteration of one kind of response.
+func lie[R any](pick func(*uspmsg.Response) R, change func(R) bool) func(*uspmsg.Msg) action {
+	return func(m *uspmsg.Msg) action {
+		r := m.GetBody().GetResponse()
+		if r == nil || !change(pick(r)) {
+			return kept
+		}
+		return altered
+	}
+}
+
+func lieError(change func(*uspmsg.Error) bool) func(*uspmsg.Msg) action {
+	return func(m *uspmsg.Msg) action {
+		if e := m.GetBody().GetError(); e == nil || !change(e) {
+			return kept
+		}
+		return altered
+	}
+}
+
+func lieNotify(change func(*uspmsg.Notify) action) func(*uspmsg.Msg) action {
+	return func(m *uspmsg.Msg) action {
+		if n := m.GetBody().GetRequest().GetNotify(); n != nil {
+			return change(n)
+		}
+		return kept
+	}
+}
+
+// faults are lies, and for each the tests that must see it.
+var faults = []struct {
+	name string
+	ids  []string
+	lie  func(*uspmsg.Msg) action
+}{
+	{"an Error without its param_errs", []string{"1.3", "1.14"}, lieError(func(e *uspmsg.Error) bool { e.ParamErrs = nil; return true })},
+	{"a param_err with a code that does not fit", []string{"1.4"}, lieError(func(e *uspmsg.Error) bool {
+		if len(e.ParamErrs) == 0 {
+			return false
+		}
+		e.ParamErrs[0].ErrCode = 7006
+		return true
+	})},
+	{"a param_path by search", []string{"1.20"}, lieError(func(e *uspmsg.Error) bool {
+		if len(e.ParamErrs) == 0 {
+			return false
+		}
+		e.ParamErrs[0].ParamPath = subs + "*.InvalidParameter"
+		return true
+	})},
+	{"a unique key is missing", []string{"1.1", "1.81"}, lie((*uspmsg.Response).GetAddResp, func(r *uspmsg.AddResp) bool {
+		for _, o := range r.GetCreatedObjResults() {
+			delete(o.GetOperStatus().GetOperSuccess().GetUniqueKeys(), "Recipient")
+		}
+		return r != nil
+	})},
+	{"an affected path that echoes the search", []string{"1.18"}, lie((*uspmsg.Response).GetSetResp, func(r *uspmsg.SetResp) bool {
+		for _, o := range r.GetUpdatedObjResults() {
+			for _, i := range o.GetOperStatus().GetOperSuccess().GetUpdatedInstResults() {
+				i.AffectedPath = o.GetRequestedPath()
+			}
+		}
+		return r != nil
+	})},
+	{"a Set that forgets one of its rows", []string{"1.19"}, lie((*uspmsg.Response).GetSetResp, func(r *uspmsg.SetResp) bool {
+		for _, o := range r.GetUpdatedObjResults() {
+			if s := o.GetOperStatus().GetOperSuccess(); len(s.GetUpdatedInstResults()) > 1 {
+				s.UpdatedInstResults = s.UpdatedInstResults[1:]
+				return true
+			}
+		}
+		return false
+	})},
+	{"a deletion that is not told", []string{"1.24", "1.34"}, lie((*uspmsg.Response).GetDeleteResp, func(r *uspmsg.DeleteResp) bool {
+		did := false
+		for _, o := range r.GetDeletedObjResults() {
+			if s := o.GetOperStatus().GetOperSuccess(); len(s.GetAffectedPaths()) > 0 {
+				s.AffectedPaths, did = nil, true
+			}
+		}
+		return did
+	})},
+	{"a Get that says all is well with an unknown parameter", []string{"1.41"}, lie((*uspmsg.Response).GetGetResp, func(r *uspmsg.GetResp) bool {
+		for _, o := range r.GetReqPathResults() {
+			o.ErrCode = 0
+		}
+		return r != nil
+	})},
+	{"an empty table that is an error", []string{"1.82"}, lie((*uspmsg.Response).GetGetResp, func(r *uspmsg.GetResp) bool {
+		for _, o := range r.GetReqPathResults() {
+			if len(o.GetResolvedPathResults()) == 0 {
+				o.ErrCode = 7026
+				return true
+			}
+		}
+		return false
+	})},
+	{"keys that are not relative", []string{"1.39"}, lie((*uspmsg.Response).GetGetResp, func(r *uspmsg.GetResp) bool {
+		for _, o := range r.GetReqPathResults() {
+			for _, p := range o.GetResolvedPathResults() {
+				p.ResultParams["Sub.Name"] = "x"
+			}
+		}
+		return r != nil
+	})},
+	{"a Notify that never comes", []string{"1.52"}, lieNotify(func(*uspmsg.Notify) action { return dropped })},
+	{"a value_change with the path of the search", []string{"1.84"}, lieNotify(func(n *uspmsg.Notify) action {
+		if n.GetValueChange() == nil {
+			return kept
+		}
+		n.GetValueChange().ParamPath = ctls + "*.BootParameter.*.Enable"
+		return altered
+	})},
+	{"an OnBoardRequest that names a subscription", []string{"1.60"}, lieNotify(func(n *uspmsg.Notify) action {
+		if n.GetOnBoardReq() == nil {
+			return kept
+		}
+		n.SubscriptionId = "x"
+		return altered
+	})},
+	{"a first level with contents of children", []string{"1.73"}, lie((*uspmsg.Response).GetGetSupportedDmResp, func(r *uspmsg.GetSupportedDMResp) bool {
+		for _, o := range r.GetReqObjResults() {
+			for _, s := range o.GetSupportedObjs() {
+				if s.GetSupportedObjPath() != local {
+					s.SupportedEvents = append(s.SupportedEvents, &uspmsg.GetSupportedDMResp_SupportedEventResult{EventName: "Boot!"})
+				}
+			}
+		}
+		return r != nil
+	})},
+	{"a key set is missing", []string{"1.99"}, lie((*uspmsg.Response).GetGetSupportedDmResp, func(r *uspmsg.GetSupportedDMResp) bool {
+		for _, o := range r.GetReqObjResults() {
+			for _, s := range o.GetSupportedObjs() {
+				if len(s.GetUniqueKeySets()) > 1 {
+					s.UniqueKeySets = s.UniqueKeySets[1:]
+				}
+			}
+		}
+		return r != nil
+	})},
+	{"an asynchronous command without its row", []string{"1.64"}, lie((*uspmsg.Response).GetOperateResp, func(r *uspmsg.OperateResp) bool {
+		did := false
+		for _, o := range r.GetOperationResults() {
+			if strings.HasPrefix(o.GetReqObjPath(), local) {
+				o.OperationResp, did = &uspmsg.OperateResp_OperationResult_ReqOutputArgs{ReqOutputArgs: &uspmsg.OperateResp_OperationResult_OutputArgs{}}, true
+			}
+		}
+		return did
+	})},
+}

@@ -1,0 +1,164 @@
+package usp
+
+import (
+	"bytes"
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"twinspan/cmd/internal/conform"
+	"twinspan/usp/mtp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const agentID = "os::00005E-CONFORM1"
+
+var agentBinary = struct {
+	once sync.Once
+	path string
+	err  error
+}{}
+
+// buildAgent builds the real agent once for all tests.
+func buildAgent(t *testing.T) string {
+	t.Helper()
+	agentBinary.once.Do(func() {
+		agentBinary.path = filepath.Join(t.TempDir(), "twinspan")
+		out, err := exec.Command("go", "build", "-o", agentBinary.path, "twinspan/cmd/twinspan").CombinedOutput()
+		if err != nil {
+			t.Fatalf("go build: %v\n%s", err, out)
+		}
+	})
+	return agentBinary.path
+}
+
+func run(t *testing.T, cfg Config) *conform.Report {
+	t.Helper()
+	cfg.AgentID, cfg.Dir, cfg.Quick = agentID, t.TempDir(), true
+	report, err := Run(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := report.Table(&b); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(b.String())
+	return report
+}
+
+// known are tests that this project's agent does not pass yet; docs/conformance.md names them. A test that begins to pass
+// must be taken off.
+var known = map[string]bool{"1.88": true, "1.93": true, "1.94": true}
+
+func TestAgent(t *testing.T) {
+	binary := buildAgent(t)
+	t.Run("ws", func(t *testing.T) {
+		pass := 0
+		for _, r := range run(t, Config{MTP: "ws", Agent: Process(binary), Only: "1.*"}).Results() {
+			if r.Verdict == conform.Fail != known[r.ID] {
+				t.Errorf("%s: %s %s", r.ID, r.Verdict, r.Reason)
+			}
+			if r.Verdict == conform.Pass {
+				pass++
+			}
+		}
+		if pass < 90 {
+			t.Errorf("only %d tests passed", pass)
+		}
+	})
+	t.Run("planted faults", func(t *testing.T) { plantedFaults(t, binary) })
+}
+
+// plantedFaults alters what the agent sends, and wants the runner to see it.
+func plantedFaults(t *testing.T, binary string) {
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			for _, id := range f.ids {
+				hit := false
+				alter := func(tr mtp.Transport) mtp.Transport { return &liar{Transport: tr, lie: f.lie, hit: &hit} }
+				res := run(t, Config{MTP: "ws", Agent: Process(binary), Only: id, Alter: alter}).Results()
+				if !hit {
+					t.Errorf("%s: nothing was altered", id)
+				}
+				if len(res) != 1 || res[0].Verdict != conform.Fail {
+					t.Errorf("%s: the runner did not see it: %+v", id, res)
+				}
+			}
+		})
+	}
+}
+
+func TestCatalogueIsComplete(t *testing.T) {
+	all, err := Catalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	levels, ids := map[string]int{}, map[string]bool{}
+	for _, c := range all {
+		levels[c.Level]++
+		ids[c.ID] = true
+	}
+	// The plan has 230 headings: 83 mandatory, 128 conditional, 17 deprecated, 2 empty.
+	if len(all) != 230 || levels["M"] != 83 || levels["C"] != 128 || levels["D"] != 17 || levels["P"] != 2 {
+		t.Errorf("%d checks: %v", len(all), levels)
+	}
+	for id := range tests {
+		if !ids[id] {
+			t.Errorf("procedure %s has no row in the catalogue", id)
+		}
+	}
+	for id := range notShown {
+		if !ids[id] || tests[id].run != nil {
+			t.Errorf("%s has a procedure, or is not in the catalogue", id)
+		}
+	}
+}
+
+func TestFeatures(t *testing.T) {
+	got, err := features("1-3, 12")
+	if err != nil || len(got) != 4 || !got[2] || !got[12] {
+		t.Errorf("%v %v", got, err)
+	}
+	for _, bad := range []string{"", "x", "3-1", "0", "1-", "1-100"} {
+		if _, err := features(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	all, err := Catalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed, _ := features("3,36")
+	for _, c := range []struct{ id, mtp, verdict, reason string }{
+		{"1.69", "ws", "not applicable", "without a procedure"},
+		{"5.1", "ws", "not applicable", "deprecated"},
+		{"11.2", "ws", "not applicable", "another MTP"},
+		{"7.1", "mqtt", "not applicable", "another MTP"},
+		{"1.10", "ws", "not applicable", "feature 31"},
+		{"9.10", "ws", "not applicable", "feature 10, 30"},
+		{"1.92", "ws", "not shown", "packet capture"},
+		{"1.54", "ws", "not shown", "quick"},
+		{"1.78", "ws", "not applicable", "feature 7"},
+		{"1.1", "ws", "", ""},
+	} {
+		row, err := conform.Select(all, c.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, ok := judge(row[0], claimed, &Config{MTP: c.mtp, Quick: true, Agent: Command("")})
+		if ok != (c.verdict == "") || !ok && (string(res.Verdict) != c.verdict || !strings.Contains(res.Reason, c.reason)) {
+			t.Errorf("%s over %s: %v %s %s", c.id, c.mtp, ok, res.Verdict, res.Reason)
+		}
+	}
+}

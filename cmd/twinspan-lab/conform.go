@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"twinspan/cmd/internal/conform"
+	"twinspan/cmd/internal/conform/usp"
+)
+
+// conformSuites are the test plans of `conform`.
+var conformSuites = map[string]func(ctx context.Context, args []string) error{"usp": conformUSP}
+
+func runConform(ctx context.Context, args []string) error {
+	if len(args) > 0 && conformSuites[args[0]] != nil {
+		return conformSuites[args[0]](ctx, args[1:])
+	}
+	return errors.New("name the test plan: conform usp [options]")
+}
+
+// conformUSP runs TP-469 against an agent.
+func conformUSP(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("conform usp", flag.ContinueOnError)
+	var cfg usp.Config
+	fs.StringVar(&cfg.MTP, "mtp", "mqtt", "MTP to test over: mqtt or ws")
+	fs.StringVar(&cfg.Only, "only", "", "ids or patterns, separated by commas: 1.20,2.*")
+	fs.StringVar(&cfg.Features, "features", usp.DefaultFeatures, "optional features that the agent claims, by the plan's numbers")
+	fs.StringVar(&cfg.Broker, "broker", "", "host:port of a broker that runs already (mqtt); default: an embedded one")
+	fs.StringVar(&cfg.BrokerCA, "broker-ca", "", "PEM file of the authority of the broker's certificate; the broker then speaks TLS")
+	fs.IntVar(&cfg.Lanes, "lanes", 0, "agents that wait beside each other in slow tests, default 6")
+	fs.BoolVar(&cfg.Quick, "quick", false, "leave out tests that wait for longer than a few seconds")
+	listen := fs.String("listen", "", "addresses where Controllers 1 and 2 listen (ws), separated by a comma; default: any on loopback")
+	agentPath := fs.String("agent", "", "twinspan's agent binary, default: next to this program")
+	command := fs.String("agent-command", "", "shell command that runs another agent until SIGTERM; its setting comes in CONFORM_ variables")
+	running := fs.Bool("agent-running", false, "the agent runs already and is not restarted by the runner")
+	fs.StringVar(&cfg.AgentID, "agent-id", "os::00005E-CONFORM1", "Endpoint ID of the agent")
+	fs.StringVar(&cfg.AgentTopic, "agent-topic", "", "topic where an agent that the runner does not configure listens (mqtt)")
+	list := fs.Bool("list", false, "list the tests of the plan and end")
+	jsonFile := fs.String("json", "", "write the report as JSON to this file, - for standard output")
+	mdFile := fs.String("markdown", "", "write the report as Markdown to this file, - for standard output")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if *list {
+		return listChecks(os.Stdout)
+	}
+	if *listen != "" {
+		cfg.Listen = strings.Split(*listen, ",")
+	}
+	switch {
+	case *command != "" || *running:
+		cfg.Agent = usp.Command(*command)
+	default:
+		binary, err := findAgent(*agentPath)
+		if err != nil {
+			return err
+		}
+		cfg.Agent = usp.Process(binary)
+	}
+	out := io.Writer(os.Stdout)
+	if *jsonFile == "-" || *mdFile == "-" {
+		out = os.Stderr
+	}
+	cfg.Done = usp.Print(out)
+	report, err := usp.Run(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%s, %s: %s\n", report.Name, report.Target, report.Summary())
+	return errors.Join(toFile(*jsonFile, report.JSON), toFile(*mdFile, report.Markdown), report.Err())
+}
+
+func listChecks(w io.Writer) error {
+	all, err := usp.Catalogue()
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if err := conform.Line(w, conform.Result{Check: c}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// toFile writes a report; an empty name writes nothing.
+func toFile(name string, write func(io.Writer) error) error {
+	switch name {
+	case "":
+		return nil
+	case "-":
+		return write(os.Stdout)
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
