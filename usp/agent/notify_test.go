@@ -302,3 +302,23 @@ func TestTriggerActionRefused(t *testing.T) {
 		t.Errorf("%v", e)
 	}
 }
+
+// The whole way: a Notify that is not answered comes again as the same message.
+func TestNotifyRetry(t *testing.T) {
+	r := newRig(t)
+	c := r.c1
+	c.Set(false, set("Device.LocalAgent.Controller.1.", "!USPNotifRetryMinimumWaitInterval", "1", "!USPNotifRetryIntervalMultiplier", "1000"))
+	c.subscribe("again", "ValueChange", "Device.LocalAgent.Controller.1.ProvisioningCode", "NotifRetry", "true")
+	c.setAck(false)
+	c.Set(false, set("Device.LocalAgent.Controller.1.", "ProvisioningCode", "x"))
+	first, second := c.note(soon), c.note(soon)
+	if first.msgID != second.msgID || !first.SendResp || second.GetValueChange().GetParamValue() != "x" {
+		t.Errorf("%v %v", first, second)
+	}
+	if d := second.at.Sub(first.at); d < 900*time.Millisecond || d > 2*time.Second { // R-NOT.1: 1 s, since the multiplier is 1
+		t.Errorf("repeated after %s", d)
+	}
+	c.setAck(true)
+	c.note(soon) // this one is answered
+	c.quiet(1500 * time.Millisecond)
+}

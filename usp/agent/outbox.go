@@ -245,7 +245,7 @@ func (o *outbox) run(ctx context.Context) {
 }
 
 // pick finds what to send now, or how long there is nothing to do. Notes whose NotifExpiration is over are dropped.
-// // R-NOT.2
+// R-NOT.2
 func (o *outbox) pick() (n *note, wait time.Duration, done bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

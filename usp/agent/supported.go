@@ -124,7 +124,7 @@ func (r *request) readable(v *bridge.View, m datamodel.Match) bool {
 }
 
 // describeTree adds an object and its children. With first_level_only the children come without their contents.
-// // TP-469 1.73, 1.74, 1.75
+// TP-469 1.73, 1.74, 1.75
 func (r *request) describeTree(v *bridge.View, o *datamodel.Object, path string, m *supReq, res *supResult, depth int) {
 	if r.readable(v, datamodel.Match{Object: o}) { // R-GSP.0
 		d := r.describe(o, path)
