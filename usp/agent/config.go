@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"sort"
 	"strconv"
 	"strings"
@@ -222,6 +223,11 @@ type MQTTSpec struct {
 	WillValue       string
 	WillQoS         int
 	WillRetain      bool
+}
+
+// String leaves the password out, wherever a Spec is printed.
+func (m MQTTSpec) String() string {
+	return fmt.Sprintf("{%s version %q transport %q client_id %q}", m.Client, m.Version, m.Transport, m.ClientID)
 }
 
 // wanted is what should run at one version: transports by key, and the routes to every Controller.

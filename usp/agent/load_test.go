@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"twinspan/datamodel"
+	"twinspan/store"
 	"twinspan/usp"
 	"twinspan/usp/mtp"
 	"twinspan/usp/uspmsg"
@@ -356,6 +358,45 @@ func BenchmarkSet(b *testing.B) {
 				r.serveOnce(b, &uspmsg.Request{ReqType: &uspmsg.Request_Set{Set: &uspmsg.Set{UpdateObjs: []*uspmsg.Set_UpdateObject{
 					set("Device.LocalAgent.Controller.1.", "ProvisioningCode", fmt.Sprint(i))}}}})
 			}
+		})
+	}
+}
+
+// BenchmarkDurableSet writes to a real file: one request after the other, and sixteen at a time of one Controller, which
+// share fsyncs as long as they do not touch the same leaf.
+func BenchmarkDurableSet(b *testing.B) {
+	for _, flight := range []int{1, 16} {
+		b.Run(fmt.Sprint(flight), func(b *testing.B) {
+			r := newRig(b)
+			r.stop()
+			if err := r.store.Close(); err != nil {
+				b.Fatal(err)
+			}
+			var err error
+			if r.store, err = store.Open(filepath.Join(b.TempDir(), "bench.db"), store.Options{}); err != nil {
+				b.Fatal(err)
+			}
+			r.start()
+			r.c1.waitUp()
+			var rows []string
+			for range flight {
+				rows = append(rows, r.c1.mustAdd(create("Device.IP.Interface."))...)
+			}
+			var n atomic.Int64
+			b.SetParallelism((flight + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+			if flight == 1 {
+				for b.Loop() {
+					r.c1.Set(false, set(rows[0], "MaxMTUSize", fmt.Sprint(64+n.Add(1)%60000)))
+				}
+				return
+			}
+			var worker atomic.Int64
+			b.RunParallel(func(pb *testing.PB) {
+				row := rows[int(worker.Add(1)-1)%flight]
+				for pb.Next() {
+					r.c1.Set(false, set(row, "MaxMTUSize", fmt.Sprint(64+n.Add(1)%60000)))
+				}
+			})
 		})
 	}
 }
