@@ -85,7 +85,12 @@ func (c *checker) database(db *bbolt.DB, sum uint64) (err error) {
 	if sum != l.mark.sum {
 		_ = c.add("", errSum)
 	}
-	return db.View(func(tx *bbolt.Tx) error { return c.journal(tx.Bucket(bucketJrn), l) })
+	return db.View(func(tx *bbolt.Tx) error {
+		if uint64(tx.ID()) != l.mark.seq {
+			c.addf("state", "%s", "it is not the one of the newest commit")
+		}
+		return c.journal(tx.Bucket(bucketJrn), l)
+	})
 }
 
 // replay goes through the journal from the newest entry to the oldest, so that the first line met of a path is the

@@ -54,11 +54,11 @@ const (
 // mark is the state record: where the file stands.
 type mark struct {
 	format uint64
-	seq    uint64 // of the bbolt commit
+	seq    uint64 // of the bbolt commit, its transaction id: a state under another meta page is an older one
 	rev    uint64 // newest commit
 	first  uint64 // oldest entry of the journal, rev+1 if there is none
 	bytes  uint64 // of all journal records
-	sum    uint64 // exclusive or of the checksums of all records outside of sys: none is missing, none is old
+	sum    uint64 // exclusive or of sumOf all records outside of sys: none is missing, none is old
 }
 
 func (m mark) encode() []byte {
@@ -118,6 +118,7 @@ type disk struct {
 	mark    mark
 	writers writerIDs
 	suspect bool              // the last commit failed: what is on disk is to be looked at
+	lost    error             // why the newest commit in the file could not be used when it was opened
 	undo    map[uint64][]undo // by seq of a failed commit: what takes it back
 	broken  error             // bbolt panicked and cannot be used any more
 }
@@ -213,7 +214,7 @@ func (d *disk) try(b *batch) (written int, sizes []int, err error) {
 		return 0, nil, full(err)
 	}
 	if d.suspect {
-		if err := d.rewriteMeta(); err != nil {
+		if err := d.rewrite(); err != nil {
 			return 0, nil, err
 		}
 	}
@@ -237,6 +238,9 @@ func (d *disk) try(b *batch) (written int, sizes []int, err error) {
 	if err == nil {
 		err = failpoint(d.opt, failCommit)
 	}
+	if err == nil && !d.opt.NoSync {
+		err = d.db.Sync()
+	}
 	if err != nil {
 		// The new meta page may have reached the file all the same: the next commit looks, and takes it back.
 		d.suspect = true
@@ -259,31 +263,49 @@ func full(err error) error {
 	return err
 }
 
-// rewriteMeta makes the meta pages dirty again and syncs them: after a failed fsync the kernel takes pages for clean
-// that never reached the disk.
-func (d *disk) rewriteMeta() error {
-	buf := make([]byte, 2*pageSize)
-	if _, err := d.file.ReadAt(buf, 0); err != nil {
-		return err
-	}
-	if _, err := d.file.WriteAt(buf, 0); err != nil {
-		return full(err)
-	}
+// rewrite makes every page dirty again, syncs, and verifies what the file then holds: after a failed fsync the kernel takes
+// pages for clean that never reached the disk, and may forget them.
+func (d *disk) rewrite() error {
 	if d.opt.NoSync {
 		return nil
 	}
-	return d.file.Sync()
+	st, err := d.file.Stat()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64*pageSize)
+	for at := int64(0); at < st.Size(); at += int64(len(buf)) {
+		n := min(int64(len(buf)), st.Size()-at)
+		if _, err := d.file.ReadAt(buf[:n], at); err != nil {
+			return err
+		}
+		if _, err := d.file.WriteAt(buf[:n], at); err != nil {
+			return full(err)
+		}
+	}
+	if err := d.file.Sync(); err != nil {
+		return full(err)
+	}
+	metas, err := metaPages(d.file)
+	if err == nil {
+		_, _, err = verifyCommit(d.file, metas[0])
+	}
+	if err != nil {
+		d.broken = fmt.Errorf("%w: pages were lost when the disk failed, restart to have it verified: %w", ErrCorrupt, err)
+		return d.broken
+	}
+	return nil
 }
 
 // fill puts a batch into a transaction and returns the mark it leads to.
 func (d *disk) fill(w *writeTx, b *batch) (m mark, sizes []int, err error) {
 	m = d.mark
 	if d.suspect {
-		if m.seq, err = d.takeBack(w.tx); err != nil {
+		if err := d.takeBack(w.tx); err != nil {
 			return m, nil, err
 		}
 	}
-	m.seq++
+	m.seq = uint64(w.tx.ID())
 	for _, r := range b.staged {
 		if err := d.apply(w, r.tx, r.res.Version); err != nil {
 			return m, nil, err
@@ -316,23 +338,23 @@ func (d *disk) fill(w *writeTx, b *batch) (m mark, sizes []int, err error) {
 	return m, sizes, w.put(bucketSys, keyState, m.encode())
 }
 
-// takeBack undoes a failed commit that is on disk nevertheless, and returns the seq found.
-func (d *disk) takeBack(tx *bbolt.Tx) (uint64, error) {
+// takeBack undoes a failed commit that is on disk nevertheless.
+func (d *disk) takeBack(tx *bbolt.Tx) error {
 	body, err := unseal(keyState, tx.Bucket(bucketSys).Get(keyState))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	m, err := decodeMark(body)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if m.seq == d.mark.seq {
 		d.undo = nil
-		return m.seq, nil
+		return nil
 	}
 	ops, ok := d.undo[m.seq]
 	if !ok {
-		return 0, fmt.Errorf("%w: commit %d on disk is not ours", ErrCorrupt, m.seq)
+		return fmt.Errorf("%w: commit %d on disk is not ours", ErrCorrupt, m.seq)
 	}
 	for i := len(ops) - 1; i >= 0; i-- {
 		b := tx.Bucket(ops[i].bucket)
@@ -342,11 +364,11 @@ func (d *disk) takeBack(tx *bbolt.Tx) (uint64, error) {
 			err = b.Put(ops[i].key, ops[i].old)
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 	}
 	d.undo = map[uint64][]undo{m.seq: ops}
-	return m.seq, nil
+	return nil
 }
 
 // trim removes the oldest entries when the ring is over its size; a sixteenth at a time, since each removal touches a

@@ -68,7 +68,7 @@ func boltOptions(o Options, openFile func(string, int, os.FileMode) (*os.File, e
 		PageSize:        pageSize,
 		InitialMmapSize: initial,
 		MaxSize:         int(min(o.MaxSize, math.MaxInt32)),
-		NoSync:          o.NoSync,
+		NoSync:          true, // disk.try syncs once, data and meta pages together
 		NoStatistics:    true,
 		OpenFile:        openFile,
 	}
@@ -135,6 +135,7 @@ func create(path string, o Options) (*disk, *[16]byte, error) {
 			}
 		}
 		w := &writeTx{tx: tx}
+		d.mark.seq = uint64(tx.ID())
 		if err := w.put(bucketSys, keySalt, bytes.Clone(salt[:])); err != nil {
 			return err
 		}
@@ -165,7 +166,7 @@ func load(path string, o Options) (d *disk, l *loader, err error) {
 			return nil, err
 		}
 		// bbolt believes what it maps: every page is verified before it sees the file.
-		if sum, err = verifyPages(f, firstProblem); err != nil {
+		if sum, d.lost, err = soundest(f); err != nil {
 			return nil, errors.Join(setAside(path, err), f.Close())
 		}
 		if st, err := f.Stat(); err == nil && st.Mode().Perm()&0o077 != 0 {

@@ -12,6 +12,10 @@ import (
 // bbolt trusts the pages it maps: a damaged one makes it panic in a goroutine of its own, or read outside the file,
 // and either ends the process. So every page that the newest meta page leads to is verified with plain reads before
 // bbolt sees the file.
+//
+// A commit is made durable by one fsync of its data pages and its meta page together, so after a power cut any of them may
+// be missing. The commit before is whole: nothing of it is overwritten until the new one is synced. soundest finds out which of
+// the two the file holds.
 
 const (
 	metaMagic   = 0xED0CDAED
@@ -36,38 +40,107 @@ type pageVerifier struct {
 	problem func(where string, err error) error
 	sys     bool   // in the bucket of that name
 	sum     uint64 // as mark.sum
+	state   []byte // the record of the state, sealed
 	bufs    [maxDepth + 1][]byte
 }
 
 type metaPage struct{ root, high, txid uint64 }
 
-// verifyPages reads all reachable pages. It calls problem for every finding and ends with the first error that problem
-// returns; a finding that leaves nothing to go on with is returned even if problem returns nil. The sum is what
-// mark.sum must be.
+// verifyPages reads all pages that the newest meta page leads to. It calls problem for every finding and ends with the first
+// error that problem returns; a finding that leaves nothing to go on with is returned even if problem returns nil. The sum is
+// what mark.sum must be.
 func verifyPages(f *os.File, problem func(where string, err error) error) (sum uint64, err error) {
-	st, err := f.Stat()
+	metas, err := metaPages(f)
 	if err != nil {
 		return 0, err
 	}
+	v, err := verifyTree(f, metas[0], problem)
+	return v.sum, err
+}
+
+// soundest verifies the newest commit in the file and, if a power cut left it incomplete, the one before; then it takes the
+// newer meta page out, so that bbolt sees only the older. lost says why the newest commit is gone, nil if it is not.
+func soundest(f *os.File) (sum uint64, lost, err error) {
+	metas, err := metaPages(f)
+	if err != nil {
+		return 0, nil, err
+	}
+	sum, ours, err := verifyCommit(f, metas[0])
+	if err == nil && ours || len(metas) < 2 || metas[1].txid+1 != metas[0].txid {
+		return sum, nil, err
+	}
+	before, ours, older := verifyCommit(f, metas[1])
+	if older != nil || !ours { // not what a power cut leaves
+		return sum, nil, err
+	}
+	sum = before
+	if err == nil {
+		err = errors.New("meta page: it leads to no state")
+	}
+	if _, werr := f.WriteAt(make([]byte, pageSize), int64(metas[0].txid%2)*pageSize); werr != nil {
+		return 0, nil, errors.Join(err, werr)
+	}
+	return sum, err, f.Sync()
+}
+
+// verifyCommit verifies one tree together with its own checksum over all records, which tells old pages from missing ones. ours
+// is false for a sound tree without a state: somebody else's database, of which the loader says so.
+func verifyCommit(f *os.File, m metaPage) (sum uint64, ours bool, err error) {
+	v, err := verifyTree(f, m, firstProblem)
+	if err != nil || v.state == nil {
+		return v.sum, false, err
+	}
+	body, err := unseal(keyState, v.state)
+	if err != nil {
+		return 0, true, err
+	}
+	mk, err := decodeMark(body)
+	if errors.Is(err, ErrFormat) { // a newer program's: the loader says so
+		return v.sum, true, nil
+	}
+	switch {
+	case err != nil:
+	case mk.seq != m.txid: // all its pages are old ones
+		err = fmt.Errorf("%w: the state of commit %d stands under the meta page of commit %d", errDecode, mk.seq, m.txid)
+	case mk.sum != v.sum:
+		err = errSum
+	}
+	return v.sum, true, err
+}
+
+// metaPages returns the one or two readable meta pages, the newest first.
+func metaPages(f *os.File) ([]metaPage, error) {
 	head := make([]byte, 2*pageSize)
 	if _, err := f.ReadAt(head, 0); err != nil {
-		return 0, fmt.Errorf("meta pages: not a database: %w", err)
+		return nil, fmt.Errorf("meta pages: not a database: %w", err)
 	}
 	m, err := readMeta(head[:pageSize])
 	m2, err2 := readMeta(head[pageSize:])
-	if err != nil && err2 != nil { // one of them may be half written
-		return 0, fmt.Errorf("meta pages: %w; %w", err, err2)
+	switch {
+	case err != nil && err2 != nil: // one of them may be half written
+		return nil, fmt.Errorf("meta pages: %w; %w", err, err2)
+	case err != nil:
+		return []metaPage{m2}, nil
+	case err2 != nil:
+		return []metaPage{m}, nil
+	case m2.txid > m.txid:
+		return []metaPage{m2, m}, nil
 	}
-	if err != nil || err2 == nil && m2.txid > m.txid {
-		m = m2
+	return []metaPage{m, m2}, nil
+}
+
+func verifyTree(f *os.File, m metaPage, problem func(where string, err error) error) (*pageVerifier, error) {
+	v := &pageVerifier{f: f, high: m.high, problem: problem}
+	st, err := f.Stat()
+	if err != nil {
+		return v, err
 	}
 	if m.high < 2 || m.high > uint64(st.Size())/pageSize {
-		return 0, fmt.Errorf("meta page: %d pages are in use, the file has %d bytes", m.high, st.Size())
+		return v, fmt.Errorf("meta page: %d pages are in use, the file has %d bytes", m.high, st.Size())
 	}
-	v := &pageVerifier{f: f, high: m.high, seen: make([]uint64, m.high/64+1), problem: problem}
+	v.seen = make([]uint64, m.high/64+1)
 	v.seen[0] = 3 // the meta pages
-	err = v.page(m.root, nil, nil, 0)
-	return v.sum, err
+	return v, v.page(m.root, nil, nil, 0)
 }
 
 func readMeta(page []byte) (m metaPage, err error) {
@@ -170,6 +243,8 @@ func (v *pageVerifier) elements(buf []byte, inline bool, lo, hi []byte) error {
 				return fmt.Errorf("element %d, key %.80q: %w", i, key, err)
 			}
 			v.sum ^= sumOf(val)
+		case f == 0 && v.sys && bytes.Equal(key, keyState):
+			v.state = bytes.Clone(val)
 		case f > elemBucket:
 			return fmt.Errorf("element %d: flags %#x", i, f)
 		}

@@ -423,6 +423,16 @@ func failpoint(o Options, stage string) error {
 	return o.fail(stage)
 }
 
+// Recovered says why the newest commit found in the file was incomplete when it was opened, so that the one before is in force;
+// nil if nothing of the kind happened. A power cut during a commit does that, and the commit was then not acknowledged; after
+// damage of the newest pages it may have been.
+func (s *Store) Recovered() error {
+	if s.disk == nil {
+		return nil
+	}
+	return s.disk.lost
+}
+
 // Record reads a head's own record from the newest commit. The data must not be changed.
 func (s *Store) Record(bucket, key string) ([]byte, bool, error) {
 	data, ok := s.Head().Record(bucket, key)

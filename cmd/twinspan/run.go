@@ -71,6 +71,9 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if lost := db.Recovered(); lost != nil {
+		log.Warn("the newest commit was incomplete, the one before is in force", "reason", lost)
+	}
 
 	engine, providers, err := c.newEngine(db, log)
 	// Providers outlive the engine, which asks them.
