@@ -201,6 +201,7 @@ func TestGetBesideSet(t *testing.T) {
 
 // Everything at once, with links that break: nothing hangs, nothing is lost for good.
 func TestStress(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.c2.flaky = true
 	end := time.Now().Add(2 * time.Second)

@@ -41,6 +41,7 @@ func (c *ctl) operateResp(cmd, key string, kv ...string) *opResult {
 }
 
 func TestValueChange(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.c1
 	row := c.subscribe("Notify52", "ValueChange", "Device.LocalAgent.Controller.1.ProvisioningCode")
@@ -96,6 +97,7 @@ func TestValueChangeSearch(t *testing.T) {
 }
 
 func TestObjectNotifications(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.c1
 	c.subscribe("created", "ObjectCreation", "Device.LocalAgent.Subscription.")
@@ -143,6 +145,7 @@ func TestControllerDeleted(t *testing.T) {
 }
 
 func TestOperate(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.c1
 	c.subscribe("done", "OperationComplete", "Device.ScheduleTimer()")
@@ -201,6 +204,7 @@ func TestOperate(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.c1
 	c.subscribe("p", "Event", "Device.LocalAgent.Periodic!", "NotifRetry", "true")
@@ -217,6 +221,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestTimeToLive(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.c1
 	row := c.subscribe("short", "ValueChange", "Device.LocalAgent.Controller.1.ProvisioningCode", "TimeToLive", "1")
@@ -236,6 +241,7 @@ func TestTimeToLive(t *testing.T) {
 }
 
 func TestOnBoard(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(p *datamodel.Profile, _ *Options) {
 		p.Factory["Device.LocalAgent.Controller.2.OnBoardingComplete"] = "false"
 	})
@@ -305,6 +311,7 @@ func TestTriggerActionRefused(t *testing.T) {
 
 // The whole way: a Notify that is not answered comes again as the same message.
 func TestNotifyRetry(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.c1
 	c.Set(false, set("Device.LocalAgent.Controller.1.", "!USPNotifRetryMinimumWaitInterval", "1", "!USPNotifRetryIntervalMultiplier", "1000"))

@@ -7,6 +7,7 @@ import (
 
 // ScheduleTimer() outlives a restart; other commands, and Subscriptions without Persistent, do not.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c := r.c1
 	c.subscribe("kept", "OperationComplete", "Device.", "Persistent", "true")

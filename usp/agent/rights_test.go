@@ -31,6 +31,7 @@ func permit(c *ctl, targets string, kv ...string) string {
 }
 
 func TestPermissions(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, limited)
 	admin, c := r.c1, r.c2
 	subs := "Device.LocalAgent.Subscription."
@@ -145,6 +146,7 @@ func TestWildcardAddDenied(t *testing.T) {
 }
 
 func TestNotifyRight(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, limited)
 	admin, c := r.c1, r.c2
 	permit(admin, "Device.LocalAgent.Subscription.", "Param", "rw--", "Obj", "rw--", "InstantiatedObj", "rw--")
