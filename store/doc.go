@@ -35,8 +35,10 @@
 // are found when the file is opened, before bbolt maps it. Secret values are in val as they are (the file has mode
 // 0600) and in the journal as salted hashes.
 //
-// A commit of one parameter writes seven pages and syncs twice (bbolt: data, then meta page). Cursors and refused
-// changes wait up to a second for a commit to ride in. The journal is trimmed a sixteenth at a time.
+// A commit of one parameter writes seven pages and syncs once, data and meta page together. A power cut may leave the new
+// meta page over missing pages: Open verifies everything, finds that out and goes back to the commit before (Recovered says so),
+// which is whole and was the last one acknowledged. Cursors and refused changes wait up to a second for a commit to ride in. The
+// journal is trimmed a sixteenth at a time.
 //
 // # Caveats
 //

@@ -138,7 +138,7 @@ type LimitsConfig struct {
 	RecordBytes    int   `toml:"record_bytes"`    // one USP record, default 1 MiB
 	DatabaseBytes  int64 `toml:"database_bytes"`  // default 256 MiB
 	JournalEntries int   `toml:"journal_entries"` // default 2000
-	TransferBytes  int64 `toml:"transfer_bytes"`  // one downloaded file, default 256 MiB
+	TransferBytes  int64 `toml:"transfer_bytes"`  // one downloaded file, default 64 MiB
 }
 
 // HooksConfig names the programs that act on the machine. Without reboot, a reboot restarts the agent only.
