@@ -267,6 +267,19 @@ type burst struct {
 	sentValue int
 }
 
+// wait returns when so many rows and Sets were acknowledged, or the context ended.
+func (b *burst) wait(ctx context.Context, rows, sets int) {
+	for ctx.Err() == nil {
+		b.mu.Lock()
+		enough := len(b.rows) >= rows && b.lastValue >= sets
+		b.mu.Unlock()
+		if enough {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // write sends as fast as acknowledgements come until the agent is gone.
 func (sb *sandbox) write(ctx context.Context, b *burst) {
 	var wg sync.WaitGroup
@@ -307,7 +320,7 @@ func (sb *sandbox) stepKill(ctx context.Context, s *scene) error {
 	writing, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { sb.write(writing, &b) })
-	time.Sleep(400 * time.Millisecond) // the burst is well under way
+	b.wait(ctx, 50, 20) // the burst is well under way, however slow the disk
 	err := sb.agent.Kill()
 	time.Sleep(100 * time.Millisecond) // answers that had left before the kill arrive
 	stop()

@@ -62,6 +62,9 @@ func (e *Error) Error() string {
 		s = e.Path + ": " + s
 	}
 	for _, p := range e.Params {
+		if len(e.Params) == 1 && p.Code == e.Code && p.Text == e.Text {
+			return p.Path + ": " + s // the one fault, told twice
+		}
 		s += fmt.Sprintf("; %s: %d %s", p.Path, p.Code, p.Text)
 	}
 	return s
