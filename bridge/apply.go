@@ -46,14 +46,28 @@ func (e *Engine) apply(ctx context.Context, w Writer, c Change, since uint64) (R
 	if err := checkLimits(&c); err != nil {
 		return Result{Outcomes: make([]Outcome, len(c.Ops))}, nil, err
 	}
-	r := &run{e: e, w: w, c: &c, cat: e.cat.Load(), arb: e.Arbiter(), now: time.Now(), since: since,
+	r := &run{e: e, w: w, c: &c, cat: e.cat.Load(), now: time.Now(), since: since,
 		live: &staged{}, masked: map[maskKey]error{}}
+	defer r.announce()
+	r.waited = e.wait < 0 || c.DryRun
+	changed := false
+	if !c.DryRun && !w.System {
+		if err := e.throttle(ctx, w.Name); err != nil {
+			return r.result(0), nil, asStoreError(err)
+		}
+		defer func() {
+			if !changed {
+				e.rates.refund(w.Name)
+			}
+		}()
+	}
 	meta := store.Meta{Writer: w.Name, Ref: c.Ref, Kind: kindOf(&c)}
 	if w.Protocol != 0 && !w.System {
 		meta.Protocol = w.Protocol.String()
 	}
 	r.forecast()
-	for range maxAttempts {
+	since0 := r.now
+	for attempts := 0; attempts < maxAttempts; attempts++ {
 		var commit store.Commit
 		var err error
 		if c.DryRun {
@@ -61,11 +75,23 @@ func (e *Engine) apply(ctx context.Context, w Writer, c Change, since uint64) (R
 			_, err = head.OverlayAs(meta, r.stage)
 			commit = store.Commit{Rev: head.Rev(), Version: head}
 		} else {
-			commit, err = e.store.Update(ctx, meta, r.stage)
+			leave := func() {}
+			if !w.System {
+				cost, bytes := c.size()
+				leave, err = e.queue.enter(ctx, w.Name, weightOf(e.order(e.store.Head()), w.Class), cost, bytes, since0)
+			}
+			if err == nil {
+				commit, err = e.store.Update(ctx, meta, r.stage)
+				leave()
+			}
 		}
 		switch {
 		case err == nil:
+			changed = commit.Changed
 			return e.committed(ctx, r, commit)
+		case errors.Is(err, errHeld):
+			attempts-- // bounded by the patience
+			e.await(ctx, r)
 		case errors.Is(err, errFetch):
 			r.fetch(ctx)
 		case errors.Is(err, errPrepare):
@@ -74,14 +100,34 @@ func (e *Engine) apply(ctx context.Context, w Writer, c Change, since uint64) (R
 			}
 		default:
 			e.applies.drop(r.job)
-			var de *datamodel.Error
-			if !errors.As(err, &de) {
-				err = &datamodel.Error{Reason: storeReason(err), Err: err}
+			if r.failed == nil {
+				e.owners.touch() // what the commit was to take along
 			}
-			return r.result(r.base), r, err
+			return r.result(r.base), r, asStoreError(err)
 		}
 	}
 	return r.result(r.base), r, datamodel.Fail(datamodel.Resources, "", "the tree changes faster than the change can be prepared")
+}
+
+// asStoreError gives errors of other packages the one type.
+func asStoreError(err error) error {
+	var de *datamodel.Error
+	if errors.As(err, &de) {
+		return err
+	}
+	return &datamodel.Error{Reason: storeReason(err), Err: err}
+}
+
+// size of a change for the queue: leaves, and bytes of names and values.
+func (c *Change) size() (leaves, bytes int) {
+	for i := range c.Ops {
+		leaves += max(1, len(c.Ops[i].Settings))
+		bytes += len(c.Ops[i].Path)
+		for _, s := range c.Ops[i].Settings {
+			bytes += len(s.Name) + len(s.Value)
+		}
+	}
+	return leaves, bytes
 }
 
 func checkLimits(c *Change) error {
@@ -167,9 +213,9 @@ type effect struct {
 	command bool
 	// what the journal says
 	verdict, rule string
+	p             *Proposal // what the arbiter was asked; nil: it was not
+	freeze        string
 }
-
-type refusal struct{ path, verdict, rule string }
 
 // run is one Change on its way. stage may run several times; everything it learns it throws away at its beginning,
 // except what was fetched or prepared outside.
@@ -198,6 +244,20 @@ type run struct {
 	present map[string]bool // Controllers that are there and enabled
 	failed  error
 	learn   bool // the writer's class is new and rides in this commit
+
+	// Of the arbitration.
+	phase    Phase
+	creators bool
+	old      uint64 // revisions up to it are older than the owner's time to live,
+	half     uint64 // and up to this than half of it
+	asserts  []assertion
+	held     []string // paths that the change must wait for
+	waited   bool
+	patience time.Time
+	adding   Verdict // on the row that is being added
+	addingAs *Proposal
+	guarded  error // an IfRevision did not hold
+	tell     []ConflictRow
 }
 
 // pureValue is what can be said of a setting without the tree.
@@ -260,15 +320,28 @@ func (r *run) stage(tx *store.Tx) error {
 	clear(r.masked)
 	clear(r.present)
 	r.blamed = r.blamed[:0]
+	r.arbitration()
 	if err := r.guards(); err != nil {
 		return err
 	}
 	start := tx.Savepoint()
 	for round := 0; ; round++ {
 		r.effects, r.refused, r.failed = r.effects[:0], r.refused[:0], nil
+		r.asserts, r.held, r.guarded = r.asserts[:0], r.held[:0], nil
 		r.ops()
 		if r.live.missed() {
 			return errFetch
+		}
+		if len(r.held) > 0 {
+			return errHeld
+		}
+		if r.guarded != nil {
+			for i := range r.out {
+				if r.out[i].Err == nil {
+					r.out[i].Err = r.guarded
+				}
+			}
+			r.failed = r.guarded
 		}
 		if r.failed != nil || !r.check() {
 			break
@@ -278,19 +351,12 @@ func (r *run) stage(tx *store.Tx) error {
 		}
 		tx.RollbackTo(start)
 	}
-	for _, n := range append(r.refused, r.blamed...) {
-		tx.Annotate(n.path, n.verdict, n.rule, true)
-	}
 	if r.failed != nil {
+		r.settle(false)
 		return r.failed
 	}
 	if err := r.own(); err != nil {
 		return err
-	}
-	for i := range r.effects {
-		if ef := &r.effects[i]; !ef.same && ef.verdict != "" {
-			tx.Annotate(ef.path, ef.verdict, ef.rule, false)
-		}
 	}
 	if writes := r.writes(); len(writes) > 0 {
 		if !slices.Equal(writes, r.prepared) {
@@ -301,7 +367,30 @@ func (r *run) stage(tx *store.Tx) error {
 			r.job = r.e.applies.stage(r, writes, r.baseV)
 		}
 	}
+	r.settle(true)
+	if r.changing() && !r.c.DryRun {
+		return r.e.saveArbitration(tx, r.now)
+	}
 	return nil
+}
+
+// arbitration takes what all verdicts of the transaction share.
+func (r *run) arbitration() {
+	r.now, r.arb = time.Now(), r.e.Arbiter()
+	r.phase = r.e.PhaseAt(r.baseV)
+	r.creators = false
+	var epoch uint64
+	if o := r.e.order(r.baseV); o != nil {
+		r.creators = o.asksCreator()
+	}
+	if o, ok := r.arb.(interface{ Epoch() uint64 }); ok {
+		epoch = o.Epoch()
+	}
+	r.tx.SetContext(contextText(r.phase, r.w.Class, epoch))
+	if ttl := r.e.ownerTTL(); ttl > 0 {
+		r.half = r.e.owners.age(r.now, ttl/2, r.base, false)
+		r.old = r.e.owners.age(r.now, ttl, r.base, !r.c.DryRun)
+	}
 }
 
 // guards checks the If-Revision preconditions against the newest version.

@@ -3,12 +3,15 @@ package bridge
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"twinspan/datamodel"
 )
 
-// Proposal is one leaf that somebody wants to change, with all an Arbiter may look at.
+// Proposal is one leaf that somebody wants to change, with all an Arbiter may look at: the snapshot of the arbitration's
+// state as far as it concerns the leaf. The journal keeps it (ProposalOf), so that verdicts can be replayed.
 type Proposal struct {
+	Phase      Phase // of the transaction; "" = the one the Arbiter was made for
 	Writer     Writer
 	Path       string // canonical: a parameter; a table for a new row; a row that is to be deleted
 	New, Old   string // canonical; both empty for rows
@@ -23,6 +26,40 @@ type Proposal struct {
 	// Unseen is the revision of a foreign change that the writer cannot know of, since it reads through a session
 	// shield that was opened before it; 0 = none.
 	Unseen uint64
+	// CoOwners asserted the value that is there without having changed it; the owner and the writer are not among them.
+	CoOwners []Claim
+	Creator  string // writer that made the row, or the row of the parameter; only filled in for rules that ask for it
+	Held     Held   // who else holds the path for a while
+	Waited   bool   // the writer's patience is over: no more Wait
+	Session  bool   // somebody else has a session open
+	Frozen   Frozen // two writers fought over the leaf
+	Flips    int    // how often it went from one writer to another lately
+}
+
+// Claim is a writer with a stake in a leaf, and its class.
+type Claim struct{ Writer, Class string }
+
+// HoldKind says why a path is held.
+type HoldKind string
+
+const (
+	HeldByLease   HoldKind = "lease"   // somebody took a lease
+	HeldBySession HoldKind = "session" // an open CWMP session has written it
+	HeldByConfirm HoldKind = "confirm" // a change waits for its confirmation
+)
+
+// Held names who holds a path; By is empty if nobody else does.
+type Held struct {
+	By         string
+	Kind       HoldKind
+	ID         uint64 // fencing token of the lease, id of the confirm window
+	RetryAfter int    // seconds until it ends by itself at the latest
+}
+
+// Frozen says that only Winner may change a leaf until a time (seconds since 1970).
+type Frozen struct {
+	Winner string
+	Until  int64
 }
 
 // VerdictKind of an Arbiter.
@@ -33,9 +70,10 @@ const (
 	NoOp              // same value: the writer becomes co-owner
 	Take              // allowed, ownership moves
 	Yield             // refused
+	Wait              // somebody holds it for a moment: ask again, with Waited in the end
 )
 
-var verdictNames = [...]string{"allow", "noop", "take", "yield"}
+var verdictNames = [...]string{"allow", "noop", "take", "yield", "wait"}
 
 func (k VerdictKind) String() string {
 	if int(k) < len(verdictNames) {
@@ -52,6 +90,10 @@ type Verdict struct {
 	// Static marks a refusal that does not depend on the values or the owner: this writer cannot write here in this
 	// phase. It is answered like a missing right, and View.Writable says so beforehand.
 	Static bool
+	// Reason of a refusal; 0 stands for Refused.
+	Reason datamodel.Reason
+	// Freeze names the writer that the leaf is left to from now on, since two writers fight over it.
+	Freeze string
 }
 
 // Arbiter is a pure function of its arguments, so that verdicts can be replayed from the journal. It runs on the
@@ -96,7 +138,8 @@ const (
 	OnPriority Conflict = "priority" // the class order of the phase decides; equals overwrite each other
 	OnYield    Conflict = "yield"    // the owner keeps it, whoever asks
 	OnTake     Conflict = "take"     // the writer gets it, whoever owns it
-	OnLast     Conflict = "last"     // the last writer counts
+	OnLast     Conflict = "last"     // the last writer counts, until two writers begin to fight
+	OnCreator  Conflict = "creator"  // only who made the row changes it and what is in it
 )
 
 // Rule changes how conflicts under a path are decided.
@@ -106,11 +149,22 @@ type Rule struct {
 	// The most specific rule counts: the one with more literal elements, then the one with the longer pattern.
 	Path       string
 	OnConflict Conflict
-	// Writers, if not empty, are the only classes that may write here. It may also name classes that have no place in
-	// the phase's order: they may write here all the same.
+	// Writers, if not empty, are the only classes that may write here: a class, "$primary" (the first class of the
+	// phase), or a writer's name, in which a final * stands for any end. Classes without a place in the phase's order may
+	// be named: they may write here all the same.
 	Writers []string
 	// Phases, if not empty, are the phases in which the rule counts.
 	Phases []Phase
+	// Owner is the class ("$primary" too) that owns what nobody has written yet.
+	Owner string
+	// NoDamp lets writers fight for ever.
+	NoDamp bool
+	// SessionClaims holds everything here for the ACS while its session is open.
+	SessionClaims bool
+	// Confirm asks for commit-confirmed on changes here.
+	Confirm bool
+	// Resource, instead of Path, names what commands need ("fw", "boot", "diag:*"); only Writers and Phases count.
+	Resource string
 }
 
 // ownRules hold what the standard itself says of ownership; a rule of the caller that is at least as specific wins.
@@ -121,17 +175,87 @@ var ownRules = []Rule{
 		Writers: []string{ClassACS, ClassMain, ClassUser, ClassApps}, Phases: []Phase{PhaseShadow}},
 }
 
-// ClassOrder is the first arbitration: the class order of a phase, refined by rules. Immutable, pure.
+// ClassOrder is the arbitration of one phase: the class order, refined by rules. Immutable, pure.
 type ClassOrder struct {
-	phase Phase
-	rank  map[string]int // lower is stronger
-	rules []compiledRule // most specific first
+	phase     Phase
+	classes   []string       // strongest first
+	rank      map[string]int // lower is stronger
+	rules     []compiledRule // most specific first
+	resources []Rule
+	trie      ruleNode
+	creators  bool // a rule asks who made a row
+	honor     bool // the TR-069 AccessList counts
+	entity    string
+}
+
+// OrderOptions change what NewClassOrder takes for granted.
+type OrderOptions struct {
+	Classes    []string // strongest first; nil: those of the phase
+	AccessList *bool    // whether the AccessList counts in this phase; nil: while the ACS goes first
+	USPEntity  string   // AccessList entity that hands a parameter to USP; "": any X_..._USP
 }
 
 type compiledRule struct {
 	Rule
 	elems   []string
 	literal int
+	at      int // place in the order of specificity
+}
+
+// ruleNode is a node of the rules by path element. What a rule's pattern has in common with others is walked once.
+type ruleNode struct {
+	next map[string]*ruleNode
+	star *ruleNode
+	deep *compiledRule // ends here with **
+	end  *compiledRule
+}
+
+func (n *ruleNode) add(r *compiledRule) {
+	for _, e := range r.elems {
+		switch e {
+		case "**":
+			n.deep = r
+			return
+		case "*":
+			if n.star == nil {
+				n.star = &ruleNode{}
+			}
+			n = n.star
+		default:
+			c := n.next[e]
+			if c == nil {
+				c = &ruleNode{}
+				if n.next == nil {
+					n.next = map[string]*ruleNode{}
+				}
+				n.next[e] = c
+			}
+			n = c
+		}
+	}
+	n.end = r
+}
+
+// find returns the most specific rule for what is left of a path.
+func (n *ruleNode) find(rest string, best *compiledRule) *compiledRule {
+	better := func(r *compiledRule) {
+		if r != nil && (best == nil || r.at < best.at) {
+			best = r
+		}
+	}
+	better(n.deep)
+	if rest == "" {
+		better(n.end)
+		return best
+	}
+	elem, tail, _ := strings.Cut(rest, ".")
+	if c := n.next[elem]; c != nil {
+		best = c.find(tail, best)
+	}
+	if n.star != nil {
+		best = n.star.find(tail, best)
+	}
+	return best
 }
 
 // maxRules bounds a policy.
@@ -140,12 +264,27 @@ const maxRules = 256
 // NewClassOrder builds the arbiter of a phase. Two rules that are equally specific and can match the same path are an
 // error, never a tie at run time; so are unknown phases, conflict words and malformed patterns.
 func NewClassOrder(phase Phase, rules ...Rule) (*ClassOrder, error) {
+	return NewOrder(phase, OrderOptions{}, rules...)
+}
+
+// NewOrder is NewClassOrder with options.
+func NewOrder(phase Phase, o OrderOptions, rules ...Rule) (*ClassOrder, error) {
 	classes, ok := order[phase]
 	if !ok {
 		return nil, fmt.Errorf("bridge: unknown phase %q", phase)
 	}
-	c := &ClassOrder{phase: phase, rank: map[string]int{}}
+	if o.Classes != nil {
+		classes = o.Classes
+	}
+	c := &ClassOrder{phase: phase, classes: classes, rank: map[string]int{}, entity: o.USPEntity,
+		honor: phase != PhaseDualUSP && phase != PhaseUSPOnly}
+	if o.AccessList != nil {
+		c.honor = *o.AccessList
+	}
 	for i, name := range classes {
+		if _, twice := c.rank[name]; twice || name == "" || name == ClassSys {
+			return nil, fmt.Errorf("bridge: class %q in the order of phase %s is empty, reserved or there twice", name, phase)
+		}
 		c.rank[name] = i
 	}
 	if len(rules) > maxRules {
@@ -154,6 +293,13 @@ func NewClassOrder(phase Phase, rules ...Rule) (*ClassOrder, error) {
 	for i, r := range append(slices.Clone(rules), ownRules...) {
 		own := i >= len(rules)
 		if len(r.Phases) > 0 && !slices.Contains(r.Phases, phase) {
+			continue
+		}
+		if r.Resource != "" {
+			if r.Path != "" {
+				return nil, fmt.Errorf("bridge: rule %q has both a path and a resource", r.ID)
+			}
+			c.resources = append(c.resources, r)
 			continue
 		}
 		cs, err := compileRule(r)
@@ -174,6 +320,11 @@ func NewClassOrder(phase Phase, rules ...Rule) (*ClassOrder, error) {
 		}
 		return len(b.elems) - len(a.elems)
 	})
+	for i := range c.rules {
+		c.rules[i].at = i
+		c.trie.add(&c.rules[i])
+		c.creators = c.creators || c.rules[i].OnConflict == OnCreator
+	}
 	return c, nil
 }
 
@@ -207,7 +358,7 @@ func compileRule(r Rule) ([]compiledRule, error) {
 	switch r.OnConflict {
 	case "":
 		r.OnConflict = OnPriority
-	case OnPriority, OnYield, OnTake, OnLast:
+	case OnPriority, OnYield, OnTake, OnLast, OnCreator:
 	default:
 		return nil, bad("unknown on_conflict " + string(r.OnConflict))
 	}
@@ -260,120 +411,4 @@ func alternatives(p string, depth int) ([]string, error) {
 		}
 	}
 	return out, nil
-}
-
-func (r *compiledRule) matches(path string) bool {
-	rest := strings.TrimSuffix(path, ".")
-	for _, e := range r.elems {
-		if e == "**" {
-			return true
-		}
-		if rest == "" {
-			return false
-		}
-		elem, tail, _ := strings.Cut(rest, ".")
-		if e != "*" && e != elem {
-			return false
-		}
-		rest = tail
-	}
-	return rest == ""
-}
-
-var defaultRule = compiledRule{Rule: Rule{ID: "default", OnConflict: OnPriority}}
-
-func (c *ClassOrder) rule(path string) *compiledRule {
-	for i := range c.rules {
-		if c.rules[i].matches(path) {
-			return &c.rules[i]
-		}
-	}
-	return &defaultRule
-}
-
-// Decide implements Arbiter. Order of evaluation: the system, the same value, who may write here at all in this phase,
-// what a shielded session cannot know of, ownership by the rule's on_conflict.
-func (c *ClassOrder) Decide(p Proposal) Verdict {
-	r := c.rule(p.Path)
-	rule := r.ID
-	if p.Writer.System || p.Writer.Class == ClassSys {
-		return Verdict{Kind: Allow, Rule: "sys"}
-	}
-	if !p.Create && !p.Delete && p.New == p.Old {
-		return Verdict{Kind: NoOp, Rule: rule}
-	}
-	rank, ranked := c.rank[p.Writer.Class]
-	if len(r.Writers) > 0 {
-		if !slices.Contains(r.Writers, p.Writer.Class) {
-			return bar(c.yield(p, rule, "rule "+rule+" admits only "+strings.Join(r.Writers, ", "), "change the rule"))
-		}
-		if !ranked {
-			rank = len(c.rank) // after all that have a place
-		}
-	} else if !ranked {
-		return c.outside(p)
-	}
-	if p.HasAccess && c.honorsAccessList() && !admitted(p) {
-		return bar(c.yield(p, "accesslist", "the ACS keeps it by its AccessList ["+strings.Join(p.Access, ",")+"]", "have the ACS change the list"))
-	}
-	if p.Unseen != 0 && (c.phase == PhaseDualUSP || c.phase == PhaseUSPOnly) {
-		return c.yield(p, "unseen", "changed in revision "+strconv.FormatUint(p.Unseen, 10)+" since the session began",
-			"read it again in a new session")
-	}
-	if p.Owner == "" || p.Owner == p.Writer.Name {
-		return Verdict{Kind: Allow, Rule: rule}
-	}
-	switch r.OnConflict {
-	case OnYield:
-		return c.yield(p, rule, "rule "+rule+" leaves it to its owner", "let the owner change it, or change the rule")
-	case OnTake, OnLast:
-		return Verdict{Kind: Take, Rule: rule}
-	}
-	ownerRank, known := c.rank[p.OwnerClass]
-	if known && ownerRank < rank {
-		return c.yield(p, rule, "in phase "+string(c.phase)+" class "+p.OwnerClass+" goes before "+p.Writer.Class,
-			"let the owner change it, or move the phase")
-	}
-	return Verdict{Kind: Take, Rule: rule}
-}
-
-// outside refuses a class that does not write in this phase.
-func (c *ClassOrder) outside(p Proposal) Verdict {
-	rule := "phase:" + string(c.phase)
-	if c.phase == PhaseShadow {
-		return c.yield(p, rule, "shadow: differs", "leave it, or move the phase")
-	}
-	return bar(c.yield(p, rule, "in phase "+string(c.phase)+" class "+p.Writer.Class+" does not write", "move the phase"))
-}
-
-func bar(v Verdict) Verdict {
-	v.Static = true
-	return v
-}
-
-// honorsAccessList: while the ACS goes first, its AccessList counts for the others (TR-069 A.3.2.4).
-func (c *ClassOrder) honorsAccessList() bool {
-	return c.phase != PhaseDualUSP && c.phase != PhaseUSPOnly
-}
-
-// admitted reports whether an AccessList lets a writer in: the ACS always; everybody else by the one standard entity;
-// Controllers also by a vendor entity that ends in _USP.
-func admitted(p Proposal) bool {
-	return p.Writer.Class == ClassACS || slices.ContainsFunc(p.Access, func(entity string) bool {
-		return entity == "Subscriber" || p.Writer.Class != ClassUser && strings.HasPrefix(entity, "X_") && strings.HasSuffix(entity, "_USP")
-	})
-}
-
-// yield builds the text of a refusal: owner, since when, rule, remedy.
-func (c *ClassOrder) yield(p Proposal, rule, why, remedy string) Verdict {
-	var b strings.Builder
-	b.WriteString(why)
-	if p.Owner != "" && p.Owner != p.Writer.Name {
-		b.WriteString("; owner " + p.Owner)
-		if p.OwnerRev != 0 {
-			b.WriteString(" since revision " + strconv.FormatUint(p.OwnerRev, 10))
-		}
-	}
-	b.WriteString("; rule " + rule + "; " + remedy)
-	return Verdict{Kind: Yield, Rule: rule, Text: b.String()}
 }

@@ -295,6 +295,8 @@ func TestPhases(t *testing.T) {
 			want := datamodel.Refused
 			if c.phase == PhaseCWMPOnly {
 				want = datamodel.Denied // cannot write at all
+			} else if c.phase == PhaseShadow {
+				want = datamodel.Shadowed
 			} else if c.phase == PhaseUSPOnly && c.second.Class == ClassACS {
 				want = datamodel.NotWritable
 			}

@@ -68,6 +68,7 @@ type Operation struct {
 	Command *datamodel.Command
 
 	e    *Engine
+	w    Writer
 	p    *provided
 	inv  datamodel.Invocation
 	free func()
@@ -105,12 +106,17 @@ func (e *Engine) Command(w Writer, path string, args map[string]string) (*Operat
 	}
 	free := func() {}
 	if res := resourceOf(canonical, m.Command); res != "" {
+		if order := e.order(v.v); order != nil {
+			if verdict := order.Resource(w, res); verdict.Kind == Yield {
+				return nil, datamodel.Fail(datamodel.Denied, path, verdict.Text)
+			}
+		}
 		if free, err = e.Hold(res, w.Name); err != nil {
 			return nil, asAsked(err, path)
 		}
 	}
 	obj := canonical[:len(canonical)-len(m.Command.Name)]
-	return &Operation{Path: path, Command: m.Command, e: e, p: p, free: free,
+	return &Operation{Path: path, Command: m.Command, e: e, w: w, p: p, free: free,
 		inv: datamodel.Invocation{Command: canonical, Args: in, Object: objectRef(v.v, m.Object, obj)}}, nil
 }
 
@@ -184,7 +190,7 @@ func (o *Operation) run(ctx context.Context) (map[string]string, error) {
 			}
 			done <- a
 		}()
-		a.out, a.err = o.p.commander.Run(ctx, o.inv)
+		a.out, a.err = o.p.commander.Run(context.WithValue(ctx, writerKey{}, o.w), o.inv)
 	}()
 	var a answer
 	select {

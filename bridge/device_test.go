@@ -771,7 +771,7 @@ func TestFactoryResetIsApplied(t *testing.T) {
 // else wrote in the meantime survives when a change is put back.
 func TestApplyOrder(t *testing.T) {
 	b := &box{name: "net", applies: []string{"Device.DeviceInfo.ProvisioningCode", "Device.Time.LocalTimeZone"}}
-	r := newRig(t, with(b), atPhase(t, PhaseDualCWMP, Rule{ID: "last", Path: "Device.**", OnConflict: OnLast}))
+	r := newRig(t, with(b), atPhase(t, PhaseDualCWMP, Rule{ID: "last", Path: "Device.**", OnConflict: OnLast, NoDamp: true}))
 	waitFor(t, func() bool { return b.log() != "" })
 	var wg sync.WaitGroup
 	for i, w := range []Writer{acs, mainC, appC, user} {

@@ -36,6 +36,14 @@ type Options struct {
 	ShieldLife, ShieldIdle time.Duration
 	// ShieldChanges bounds the commits of others that a Shield may lie behind (4096).
 	ShieldChanges uint64
+	// Wait bounds how long a change waits for a lease or an open session (2 s); negative: not at all.
+	Wait time.Duration
+	// Rate bounds the commits of each Controller a second, after the first Burst (0: no bound).
+	Rate, Burst float64
+	// Style of the codes for refusals by arbitration.
+	Style datamodel.FaultStyle
+	// GuardParam is the canonical path of the parameter by which a manager guards a change (IfRevision); "": none.
+	GuardParam string
 }
 
 // Engine is the bridge. Safe for concurrent use.
@@ -48,6 +56,17 @@ type Engine struct {
 	arb     atomic.Pointer[Arbiter]
 	maxRows map[*datamodel.Object]int
 	shield  shieldLimits
+	phase   atomic.Pointer[func(*store.Version) Phase]
+	style   datamodel.FaultStyle
+	wait    time.Duration
+	guard   string
+
+	claims    claims
+	fights    fights
+	owners    owners
+	conflicts conflicts
+	queue     scheduler
+	rates     rates
 
 	classes classes
 	applies applyQueue
@@ -77,6 +96,12 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{schema: o.Schema, profile: o.Profile, store: o.Store, log: o.Log, maxRows: map[*datamodel.Object]int{},
 		shield: shieldLimits{o.ShieldLife, o.ShieldIdle, o.ShieldChanges}.withDefaults(),
 		done:   make(chan struct{}), consumers: map[string]bool{}}
+	e.style, e.wait, e.guard = o.Style, o.Wait, o.GuardParam
+	if e.wait == 0 {
+		e.wait = maxPatience
+	}
+	e.queue = scheduler{most: maxInflight, queues: map[string]*writerQueue{}}
+	e.SetRate(o.Rate, o.Burst)
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -99,6 +124,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e.limitRows(e.schema.Root())
 	e.classes.load(o.Store)
+	e.loadArbitration(time.Now())
 	e.applies.wake = make(chan struct{}, 1)
 	e.events.wake = make(chan struct{})
 	e.live = liveWatch{want: map[string][]string{}, wake: make(chan struct{}, 1)}
@@ -181,6 +207,9 @@ func (e *Engine) Start(ctx context.Context) error {
 		go e.liveLoop(work)
 	}
 	if e.enter() {
+		go e.flushLoop(work)
+	}
+	if e.enter() {
 		go e.applyLoop(work)
 		e.running.Store(true)
 	}
@@ -200,7 +229,13 @@ func (e *Engine) Close() error {
 		e.stop()
 	}
 	close(e.done)
+	started := e.started
 	e.mu.Unlock()
+	if started {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		e.flushArbitration(ctx)
+		cancel()
+	}
 	idle := make(chan struct{})
 	go func() {
 		e.wg.Wait()

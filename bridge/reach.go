@@ -56,6 +56,7 @@ func (r *run) checkReachable() {
 	}
 	ef := &r.effects[last]
 	const text = "no manager would be left: enable another Controller or CWMP first; rule reachable"
-	r.blamed = append(r.blamed, refusal{ef.path, "yield: " + text, "reachable"})
+	r.blamed = append(r.blamed, refusal{path: ef.path, verdict: "yield: " + text, rule: ruleReachable, reason: datamodel.Unrecoverable,
+		p: Proposal{Writer: r.w, Path: ef.path, New: ef.value}})
 	r.blame(ef.from, datamodel.Unrecoverable, ef.path, text)
 }

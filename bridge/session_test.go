@@ -427,7 +427,7 @@ func TestOneDoor(t *testing.T) {
 			if kind == "file" {
 				change = append(change, onFile(t, filepath.Join(t.TempDir(), "db")))
 			}
-			r := newRig(t, append(change, atPhase(t, PhaseDualCWMP, Rule{ID: "all", Path: "Device.**", OnConflict: OnLast}))...)
+			r := newRig(t, append(change, atPhase(t, PhaseDualCWMP, Rule{ID: "all", Path: "Device.**", OnConflict: OnLast, NoDamp: true}))...)
 			var mu sync.Mutex
 			revs := map[uint64]int{}
 			var wg sync.WaitGroup
@@ -498,7 +498,7 @@ func TestModel(t *testing.T) {
 		defer s.Close()
 		phase := rapid.SampledFrom([]Phase{PhaseShadow, PhaseDualCWMP, PhaseDualUSP, PhaseUSPOnly}).Draw(rt, "phase")
 		arb, _ := NewClassOrder(phase)
-		e, err := New(Options{Schema: schema, Profile: p, Store: s, Arbiter: arb})
+		e, err := New(Options{Schema: schema, Profile: p, Store: s, Arbiter: arb, Wait: -1})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -539,6 +539,13 @@ func TestModel(t *testing.T) {
 					since = shield.Since()
 				}
 				done := m.write(w, ops, values, c.Atomic, since, res.Revision)
+				if inSession {
+					for leaf, ok := range done {
+						if ok {
+							m.session[leaf] = true
+						}
+					}
+				}
 				for i := range ops {
 					ok := err == nil && res.Outcomes[i].Err == nil
 					leaf := ops[i].Path + ops[i].Settings[0].Name
@@ -563,6 +570,7 @@ func TestModel(t *testing.T) {
 				if shield != nil {
 					shield.Close()
 					shield = nil
+					clear(m.session)
 				}
 			},
 			"": func(rt *rapid.T) {
@@ -591,15 +599,20 @@ type model struct {
 	rank  map[string]int
 	phase Phase
 	leafs map[string]modelLeaf
+	// session: written by the ACS in its open session, others keep off.
+	session map[string]bool
+	frozen  map[string]string // leaf -> who may write it
 }
 
 type modelLeaf struct {
 	value, owner, class string
 	rev                 uint64
+	co                  map[string]string // co-owner -> class
+	flips               int
 }
 
 func newModel(a *ClassOrder) *model {
-	return &model{rank: a.rank, phase: a.phase, leafs: map[string]modelLeaf{
+	return &model{rank: a.rank, phase: a.phase, session: map[string]bool{}, frozen: map[string]string{}, leafs: map[string]modelLeaf{
 		modelLeaves[0]: {value: "factory"}, modelLeaves[1]: {}, modelLeaves[2]: {value: "0"}, modelLeaves[3]: {value: "0"}, modelLeaves[4]: {value: "cpe-1"}}}
 }
 
@@ -609,20 +622,66 @@ func (m *model) value(leaf string) string { return m.leafs[leaf].value }
 func (m *model) write(w Writer, ops []Op, values map[string]string, whole bool, since, rev uint64) map[string]bool {
 	done := map[string]bool{}
 	all := true
+	winner := map[string]string{}
 	for leaf, v := range values {
 		ok := m.may(w, leaf, v, since)
+		ok = ok && m.damp(w, leaf, v, winner)
 		done[leaf] = ok
 		all = all && ok
+	}
+	for leaf, who := range winner {
+		if who != w.Name || !whole || all { // who lost is told of it also when the rest fails
+			m.frozen[leaf] = who
+		}
 	}
 	if whole && !all {
 		return map[string]bool{}
 	}
 	for leaf, ok := range done {
-		if ok && m.leafs[leaf].value != values[leaf] {
-			m.leafs[leaf] = modelLeaf{values[leaf], w.Name, w.Class, rev}
+		old := m.leafs[leaf]
+		switch {
+		case !ok:
+		case old.value != values[leaf]:
+			n := modelLeaf{value: values[leaf], owner: w.Name, class: w.Class, rev: rev, flips: old.flips}
+			if old.owner != "" && old.owner != w.Name {
+				n.flips++
+			}
+			if w.Name == appC.Name { // no row, no claim
+				n.owner, n.class = "", ""
+			}
+			if winner[leaf] != "" {
+				n.flips = 0
+			}
+			m.leafs[leaf] = n
+		case old.owner != "" && old.owner != w.Name:
+			if old.co == nil {
+				old.co = map[string]string{}
+			}
+			old.co[w.Name] = w.Class
+			m.leafs[leaf] = old
 		}
 	}
 	return done
+}
+
+// damp says whether damping lets a write through that all else allows, and who wins a fight that begins here.
+func (m *model) damp(w Writer, leaf, v string, winner map[string]string) bool {
+	old := m.leafs[leaf]
+	if old.value == v {
+		return true
+	}
+	if who := m.frozen[leaf]; who != "" {
+		return who == w.Name
+	}
+	if old.owner == "" || old.owner == w.Name || old.flips < 2 {
+		return true
+	}
+	if k, known := m.rank[old.class]; known && k <= m.rank[w.Class] {
+		winner[leaf] = old.owner
+		return false
+	}
+	winner[leaf] = w.Name
+	return true
 }
 
 func (m *model) may(w Writer, leaf, v string, since uint64) bool {
@@ -636,6 +695,16 @@ func (m *model) may(w Writer, leaf, v string, since uint64) bool {
 	rank, ranked := m.rank[w.Class]
 	if !ranked {
 		return false
+	}
+	if m.session[leaf] && w.Class != ClassACS {
+		return false
+	}
+	if old.owner == w.Name {
+		for _, class := range old.co {
+			if k, ok := m.rank[class]; ok && k < rank {
+				return false
+			}
+		}
 	}
 	if old.owner == "" || old.owner == w.Name {
 		return true

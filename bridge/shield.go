@@ -44,13 +44,16 @@ type Shield struct {
 	used time.Time
 	err  error
 	acts []string // commands that wait for the end of the session
+	held *claim   // what the session has written, against others
 }
 
 // Shield opens one at the newest version. // TR-069 3.7.1.1
 func (e *Engine) Shield(w Writer) *Shield {
 	now := time.Now()
 	v := e.store.Head()
-	return &Shield{e: e, w: w, opened: now, used: now, v: v, since: v.Rev()}
+	s := &Shield{e: e, w: w, opened: now, used: now, v: v, since: v.Rev(), held: &claim{kind: HeldBySession, by: w.Name, since: now}}
+	s.hold(now)
+	return s
 }
 
 // Since is the revision of the snapshot.
@@ -72,10 +75,26 @@ func (s *Shield) touch() error {
 	}
 	if s.err != nil {
 		s.v = s.e.store.Head() // lets the snapshot go
+		s.e.claims.end(s.held)
 		return s.err
 	}
 	s.used = now
+	s.hold(now)
 	return nil
+}
+
+// hold keeps what the session has written for it as long as the session lives (bridge.md 2.7).
+func (s *Shield) hold(now time.Time) {
+	c := &s.e.claims
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.held.expires = s.opened.Add(s.e.shield.life)
+	if idle := now.Add(s.e.shield.idle); idle.Before(s.held.expires) {
+		s.held.expires = idle
+	}
+	if _, there := c.all[s.held]; !there && len(c.all) < maxClaims {
+		c.add(s.held)
+	}
 }
 
 func expired(why string) error {
@@ -106,6 +125,7 @@ func (s *Shield) Apply(ctx context.Context, c Change) (Result, error) {
 	s.used = time.Now()
 	if err == nil && r != nil && !c.DryRun {
 		s.replay(r)
+		s.e.claims.cover(s.held, r.written())
 		if len(s.acts) < maxSettings {
 			s.acts = append(s.acts, r.actions()...)
 		}
@@ -120,6 +140,17 @@ func (s *Shield) Apply(ctx context.Context, c Change) (Result, error) {
 		}
 	}
 	return res, err
+}
+
+// written lists what a change wrote.
+func (r *run) written() []string {
+	var out []string
+	for i := range r.effects {
+		if ef := &r.effects[i]; !ef.act && ef.op != store.DeltaAttr && ef.p != nil {
+			out = append(out, ef.path)
+		}
+	}
+	return out
 }
 
 // sees reports whether the session's own view has what a path names.
@@ -177,4 +208,5 @@ func (s *Shield) Close() {
 		s.err = datamodel.Fail(datamodel.Resources, "", "the session is closed")
 	}
 	s.v = s.e.store.Head()
+	s.e.claims.end(s.held)
 }

@@ -109,6 +109,9 @@ func (r *run) setting(key maskKey, obj *datamodel.Object, path string, s *Settin
 	if err != nil {
 		return m, "", err
 	}
+	if m.Path == r.e.guard && m.Path != "" {
+		return m, "", r.guard(m, value)
+	}
 	if f.Command {
 		return m, value, r.act(key, m, f, value)
 	}
@@ -127,7 +130,7 @@ func (r *run) act(key maskKey, m datamodel.Match, f *datamodel.Facts, value stri
 	}
 	p := Proposal{Writer: r.w, Path: m.Path, New: value}
 	if !r.w.System {
-		if _, err := r.decide(&p); err != nil {
+		if _, err := r.decide(&p, false); err != nil {
 			return err
 		}
 	}
@@ -295,12 +298,15 @@ func (r *run) put(key maskKey, m datamodel.Match, old store.Leaf, stored bool, n
 			a := effectiveAttr(r.tx.View(), m.Path, m.Param)
 			p.Access, p.HasAccess = a.AccessList, a.HasAccess
 		}
-		v, err := r.decide(&p)
+		v, err := r.decide(&p, ef.flags&store.Secret != 0)
 		if err != nil {
 			return err
 		}
-		ef.verdict, ef.rule = v.Text, v.Rule
-		ef.same = v.Kind == NoOp
+		ef.verdict, ef.rule, ef.freeze = v.Text, v.Rule, v.Freeze
+		ef.p = &p
+		if ef.same = v.Kind == NoOp; ef.same && stored {
+			r.asserts = append(r.asserts, assertion{p, old.Rev})
+		}
 	}
 	if !ef.same {
 		err := r.tx.Set(m.Path, value, ef.flags)
@@ -348,32 +354,24 @@ func (r *run) owner(p *Proposal, writer string, rev uint64, flags store.Flags) {
 		p.Unseen = rev // also by a writer who owns nothing any more
 	}
 	class := r.e.classes.of(writer)
-	if endpoint, ok := strings.CutPrefix(writer, "usp:"); ok && class != ClassUser && !r.manages(endpoint) {
-		return
+	var others []Claim
+	for _, co := range r.e.owners.others(p.Path, rev, writer, p.Writer.Name) {
+		if r.there(co.Writer, co.Class) {
+			others = append(others, co)
+		}
 	}
-	p.Owner, p.OwnerRev, p.OwnerClass = writer, rev, class
+	switch {
+	case r.there(writer, class) && !r.e.owners.ended(p.Path, writer, rev, r.old):
+		p.Owner, p.OwnerRev, p.OwnerClass, p.CoOwners = writer, rev, class, others
+	case len(others) > 0: // its claim has ended, a co-owner's has not
+		p.Owner, p.OwnerRev, p.OwnerClass, p.CoOwners = others[0].Writer, rev, others[0].Class, others[1:]
+	}
 }
 
-// decide asks the arbiter. A refusal comes back as an error and is noted for the journal; the text of an allowing
-// verdict is what the journal says.
-func (r *run) decide(p *Proposal) (Verdict, error) {
-	v := r.arb.Decide(*p)
-	if v.Kind == Yield {
-		r.refused = append(r.refused, refusal{p.Path, "yield: " + v.Text, v.Rule})
-		reason := datamodel.Refused
-		if v.Static { // USP 7006; CWMP 9008 for a parameter, 9001 for a row
-			reason = datamodel.Denied
-			if r.w.Protocol == datamodel.CWMP && !strings.HasSuffix(p.Path, ".") {
-				reason = datamodel.NotWritable
-			}
-		}
-		return v, datamodel.Fail(reason, r.spell(p.Path), v.Text)
-	}
-	v.Text = v.Kind.String()
-	if p.Unseen != 0 {
-		v.Text += " overwrote_unseen=" + strconv.FormatUint(p.Unseen, 10)
-	}
-	return v, nil
+// there: the claims of a Controller end when its row is deleted or disabled.
+func (r *run) there(writer, class string) bool {
+	endpoint, ok := strings.CutPrefix(writer, "usp:")
+	return !ok || class == ClassUser || r.manages(endpoint)
 }
 
 // opAttr stages CWMP attributes. A partial path speaks for everything below it: what was said there before of the same

@@ -56,7 +56,11 @@ func (r *run) addRow(i int, m datamodel.Match, settings []Setting, oo *ObjectOut
 	}
 	row := m.Path + strconv.FormatUint(uint64(n), 10) + "."
 	oo.Path = r.spell(row)
-	r.effects = append(r.effects, effect{op: store.DeltaAddRow, path: row, object: m.Object, from: key})
+	ef := effect{op: store.DeltaAddRow, path: row, object: m.Object, from: key}
+	if !r.w.System {
+		ef.verdict, ef.rule, ef.p = r.adding.Text, r.adding.Rule, r.addingAs
+	}
+	r.effects = append(r.effects, ef)
 	required := map[string]bool{}
 	for _, k := range m.Object.Keys { // usp.md 4.6: given keys are required
 		for _, name := range k.Params {
@@ -91,7 +95,9 @@ func (r *run) mayAdd(m datamodel.Match) error {
 	if r.w.System {
 		return nil
 	}
-	_, err := r.decide(&Proposal{Writer: r.w, Path: m.Path, Create: true})
+	p := Proposal{Writer: r.w, Path: m.Path, Create: true}
+	v, err := r.decide(&p, false)
+	r.adding, r.addingAs = v, &p
 	return err
 }
 

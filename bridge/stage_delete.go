@@ -53,13 +53,15 @@ func (r *run) deleteRow(key maskKey, m datamodel.Match) error {
 		return nil
 	}
 	verdict := Verdict{}
+	var asked *Proposal
 	if !r.w.System {
 		p := Proposal{Writer: r.w, Path: m.Path, Delete: true}
 		r.owner(&p, row.Writer, row.Rev, 0)
 		var err error
-		if verdict, err = r.decide(&p); err != nil {
+		if verdict, err = r.decide(&p, false); err != nil {
 			return err
 		}
+		asked = &p
 		// Every leaf below must be deletable by its own rule.
 		v.Walk(m.Path, func(leaf string, l store.Leaf) bool {
 			p := Proposal{Writer: r.w, Path: leaf, Old: l.Value, Delete: true}
@@ -67,14 +69,19 @@ func (r *run) deleteRow(key maskKey, m datamodel.Match) error {
 			if p.Owner == "" || p.Owner == r.w.Name {
 				return true
 			}
-			_, err = r.decide(&p)
+			_, err = r.decide(&p, l.Flags&store.Secret != 0)
 			return err == nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return r.remove(key, m.Object, m.Path, verdict.Text, verdict.Rule)
+	at := len(r.effects)
+	err := r.remove(key, m.Object, m.Path, verdict.Text, verdict.Rule)
+	if err == nil && asked != nil {
+		r.effects[at].p = asked
+	}
+	return err
 }
 
 // remove stages the deletion of a row and lets strong references follow.

@@ -403,7 +403,7 @@ func (v *View) Writable(m datamodel.Match) bool {
 	case m.Object == nil || !m.Object.Multi || m.Object.Access(v.w.Protocol) != datamodel.ReadWrite:
 		return false
 	}
-	verdict := v.e.Arbiter().Decide(Proposal{Writer: v.w, Path: path, Create: m.Param == nil && m.Table, Delete: m.Param == nil && !m.Table,
+	verdict := v.e.Arbiter().Decide(Proposal{Phase: v.e.PhaseAt(v.v), Writer: v.w, Path: path, Create: m.Param == nil && m.Table, Delete: m.Param == nil && !m.Table,
 		New: "\x00"}) // no value of a parameter
 	return !verdict.Static
 }

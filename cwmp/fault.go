@@ -28,8 +28,21 @@ func FaultFrom(err error) *soap.Fault {
 	return soap.NewFault(faultCode(err), cut(faultText(err), maxFaultString))
 }
 
+// vendorCodes are the refusals by arbitration for an ACS that can tell them apart (TR-069 A.5.1 leaves 9800-9899 to
+// vendors). The last two digits are those of USP's.
+var vendorCodes = map[datamodel.Reason]soap.FaultCode{
+	datamodel.Refused: 9810, datamodel.Leased: 9811, datamodel.Guard: 9812, datamodel.Confirming: 9813, datamodel.Damped: 9814,
+	datamodel.Shadowed: 9815,
+}
+
 // faultCode is the number for a whole RPC or for one parameter of SetParameterValues.
 func faultCode(err error) soap.FaultCode {
+	var e *datamodel.Error
+	if errors.As(err, &e) && e.Style == datamodel.StyleVendor {
+		if code, ok := vendorCodes[e.Reason]; ok {
+			return code
+		}
+	}
 	switch datamodel.ReasonOf(err) {
 	case datamodel.PathSyntax, datamodel.NotSupported, datamodel.NoInstance, datamodel.NotTable:
 		return soap.InvalidParameterName
@@ -43,8 +56,8 @@ func faultCode(err error) soap.FaultCode {
 		return soap.InvalidArguments
 	case datamodel.Resources:
 		return soap.ResourcesExceeded
-	case datamodel.NotCreatable, datamodel.NotDeletable, datamodel.Denied, datamodel.Refused, datamodel.Unrecoverable,
-		datamodel.CommandCanceled:
+	case datamodel.NotCreatable, datamodel.NotDeletable, datamodel.Denied, datamodel.Refused, datamodel.Leased, datamodel.Confirming, datamodel.Damped,
+		datamodel.Shadowed, datamodel.Unrecoverable, datamodel.CommandCanceled:
 		return soap.RequestDenied
 	case datamodel.NotImplemented:
 		return soap.MethodNotSupported

@@ -21,7 +21,11 @@ const (
 	ValueConflict                // clashes with other values
 	RequiredFailed               // an object failed because a required parameter failed
 	Denied                       // the writer lacks the right
-	Refused                      // arbitration: another owner, lease, phase or rule stands against it
+	Refused                      // arbitration: another owner, phase or rule stands against it
+	Leased                       // arbitration: held by a lease or an open session
+	Confirming                   // arbitration: a change that waits for its confirmation covers it
+	Damped                       // arbitration: two writers fought over it, it is frozen for a while
+	Shadowed                     // arbitration: the shadow phase only compares, and the value differs
 	Guard                        // an IfRevision precondition did not hold
 	Unrecoverable                // would leave the device without a manager, or in an invalid configuration
 	Resources                    // a limit was reached
@@ -38,6 +42,7 @@ var reasonText = [...]string{
 	NotDeletable: "cannot be deleted", NotWritable: "not writable", InvalidType: "invalid type",
 	InvalidValue: "invalid value", DuplicateKey: "duplicate unique key", ValueConflict: "conflicting value",
 	RequiredFailed: "required parameter failed", Denied: "permission denied", Refused: "refused",
+	Leased: "refused", Confirming: "refused", Damped: "refused", Shadowed: "refused",
 	Guard: "precondition failed", Unrecoverable: "invalid configuration", Resources: "resources exceeded",
 	InvalidArgs: "invalid arguments", CommandFailed: "command failed", CommandCanceled: "command canceled",
 	NotImplemented: "not supported by this device", Applying: "the device could not apply it",
@@ -56,6 +61,26 @@ type Error struct {
 	Path   string // what was refused, in the spelling of the asker where known
 	Text   string // one sentence for the asker; may be empty; never holds a secret
 	Err    error  // cause
+	// Style says which codes stand for a refusal by arbitration, where a protocol has the choice.
+	Style FaultStyle
+}
+
+// FaultStyle of refusals by arbitration.
+type FaultStyle uint8
+
+const (
+	StyleUsual    FaultStyle = iota // vendor codes in USP, standard ones in CWMP
+	StyleStandard                   // standard codes in both
+	StyleVendor                     // vendor codes in both: 7810-7815 and 9810-9815
+)
+
+// Arbitrated reports whether a reason is a refusal by arbitration: legal in itself, but somebody else has the say.
+func (r Reason) Arbitrated() bool {
+	switch r {
+	case Refused, Leased, Confirming, Damped, Shadowed, Guard:
+		return true
+	}
+	return false
 }
 
 func (e *Error) Error() string {

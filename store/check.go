@@ -156,7 +156,7 @@ func (r *replay) gone(path string) bool {
 }
 
 func (r *replay) line(rev uint64, d *Delta) {
-	if d.Op == DeltaRefused || r.gone(d.Path) {
+	if d.Op == DeltaRefused || d.Op == DeltaNote || r.gone(d.Path) {
 		return
 	}
 	switch d.Op {

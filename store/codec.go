@@ -202,7 +202,7 @@ func decodeAttr(b []byte) (a Attr, err error) {
 	return a, r.end()
 }
 
-const entryVersion = 1
+const entryVersion = 2 // 1 had no context and no facts
 
 // Bits above the operation in the first byte of a line.
 const (
@@ -214,13 +214,13 @@ const (
 	lineNote   = 0x80
 )
 
-// Entry: version, revision, time (ns since 1970), four texts, number of lines; a line is a byte of bits, the length of
+// Entry: version, revision, time (ns since 1970), five texts, number of lines; a line is a byte of bits, the length of
 // what its path has in common with the path before it, the rest of the path, and the texts that its bits announce.
 func encodeEntry(b []byte, e *Entry) []byte {
 	b = append(b, entryVersion)
 	b = binary.AppendUvarint(b, e.Rev)
 	b = binary.AppendVarint(b, e.Time.UnixNano())
-	for _, s := range [4]string{e.Meta.Writer, e.Meta.Protocol, e.Meta.Ref, e.Meta.Kind} {
+	for _, s := range [5]string{e.Meta.Writer, e.Meta.Protocol, e.Meta.Ref, e.Meta.Kind, e.Meta.Context} {
 		b = appendText(b, s)
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.Deltas)))
@@ -237,7 +237,7 @@ func encodeEntry(b []byte, e *Entry) []byte {
 		set(d.Secret, lineSecret)
 		set(d.Old != "", lineOld)
 		set(d.New != "", lineNew)
-		set(d.Verdict != "" || d.Rule != "", lineNote)
+		set(d.Verdict != "" || d.Rule != "" || d.Facts != "", lineNote)
 		b = append(b, bits)
 		common := 0
 		for common < len(prev) && common < len(d.Path) && prev[common] == d.Path[common] {
@@ -253,7 +253,7 @@ func encodeEntry(b []byte, e *Entry) []byte {
 			b = appendText(b, d.New)
 		}
 		if bits&lineNote != 0 {
-			b = appendText(appendText(b, d.Verdict), d.Rule)
+			b = appendText(appendText(appendText(b, d.Verdict), d.Rule), d.Facts)
 		}
 	}
 	return b
@@ -262,11 +262,15 @@ func encodeEntry(b []byte, e *Entry) []byte {
 // decodeEntry copies everything it keeps. Its memory is bounded by the length of b times MaxPath.
 func decodeEntry(b []byte) (*Entry, error) {
 	r := reader{b: b}
-	if v := r.byte(); v != entryVersion {
+	v := r.byte()
+	if v < 1 || v > entryVersion {
 		return nil, fmt.Errorf("%w: journal entry of version %d", errDecode, v)
 	}
 	e := &Entry{Rev: r.uvarint(), Time: time.Unix(0, r.varint()).UTC()}
 	e.Meta = Meta{Writer: r.text(), Protocol: r.text(), Ref: r.text(), Kind: r.text()}
+	if v > 1 {
+		e.Meta.Context = r.text()
+	}
 	n := r.uvarint()
 	if n > uint64(len(r.b))/3 { // a line has three bytes at least
 		r.fail("number of lines")
@@ -295,6 +299,9 @@ func decodeEntry(b []byte) (*Entry, error) {
 		}
 		if bits&lineNote != 0 {
 			d.Verdict, d.Rule = r.text(), r.text()
+			if v > 1 {
+				d.Facts = r.text()
+			}
 		}
 		e.Deltas = append(e.Deltas, d)
 	}

@@ -12,7 +12,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{2, 0})
 	f.Add(encodeEntry(nil, &Entry{Rev: 1, Time: time.Unix(0, 0)}))
-	f.Add(encodeEntry(nil, &Entry{Rev: 1 << 40, Time: time.Unix(1800000000, 5), Meta: Meta{"usp:a", "usp", "m", "set"}, Deltas: []Delta{
+	f.Add(encodeEntry(nil, &Entry{Rev: 1 << 40, Time: time.Unix(1800000000, 5), Meta: Meta{"usp:a", "usp", "m", "set", "dual-cwmp main 1"}, Deltas: []Delta{
 		{Op: DeltaSet, Path: "Device.A.B", Old: "x", New: "y", HadOld: true, Verdict: "take", Rule: "r"},
 		{Op: DeltaSet, Path: "Device.A.C", New: "sha256:00", Secret: true},
 		{Op: DeltaDeleteRow, Path: "Device.T.1."},

@@ -238,7 +238,7 @@ func (s *Store) batch(batch []*request) {
 		default:
 			top = tx.View()
 			r.tx = tx
-			r.entry = &Entry{Rev: top.rev, Time: s.opt.Now().UTC(), Meta: r.meta, Deltas: tx.deltas()}
+			r.entry = &Entry{Rev: top.rev, Time: s.opt.Now().UTC(), Meta: tx.meta, Deltas: tx.deltas()}
 			r.res = Commit{Rev: top.rev, Changed: true, Version: top, Entry: r.entry}
 			staged = append(staged, r)
 		}

@@ -31,15 +31,10 @@ type txLog struct {
 	lines   []Delta
 	objects []string // object paths whose own record changed
 	records []recordKey
-	notes   []note
+	notes   []Note
 }
 
 type recordKey struct{ bucket, key string }
-
-type note struct {
-	path, verdict, rule string
-	refused             bool
-}
 
 func newTx(base *Version, m Meta, rev uint64) *Tx {
 	tx := &Tx{base: base, meta: m, writer: unique.Make(m.Writer), rev: rev, owner: newOwner(), cur: *base, view: base}
@@ -458,17 +453,40 @@ func (tx *Tx) DeleteRecord(bucket, key string) error { return tx.PutRecord(bucke
 // Record reads a record as staged so far. The data must not be changed.
 func (tx *Tx) Record(bucket, key string) ([]byte, bool) { return tx.cur.Record(bucket, key) }
 
-// Annotate adds a verdict and rule to the journal lines of path, or (with refused=true) a line for a change that did
-// not happen. Refused lines are journaled also when the transaction stages nothing else or its function returns an
-// error: then within about a second, together with others, so that a refused writer cannot wear the flash. Annotations
-// made after a savepoint are discarded with it: annotate after RollbackTo.
+// maxNoteValue is how much of a value a line for a change that did not happen keeps.
+const maxNoteValue = 256
+
+// Annotate is Note with a verdict and a rule only, for a line of a change (or, with refused=true, for one of a change
+// that did not happen).
 func (tx *Tx) Annotate(path, verdict, rule string, refused bool) {
-	if tx.begin() != nil || len(path) > MaxPath {
+	n := Note{Path: path, Verdict: verdict, Rule: rule}
+	if refused {
+		n.Op = DeltaRefused
+	}
+	tx.Note(n)
+}
+
+// Note adds to the journal entry. Refused lines are journaled also when the transaction stages nothing else or its
+// function returns an error: then within about a second, together with others, so that a refused writer cannot wear the
+// flash. Notes made after a savepoint are discarded with it: note after RollbackTo.
+func (tx *Tx) Note(n Note) {
+	if tx.begin() != nil || len(n.Path) > MaxPath {
 		return
 	}
-	cut := func(s string) string { return strings.Clone(s[:min(len(s), MaxName)]) }
-	tx.log.notes = append(tx.log.notes, note{strings.Clone(path), cut(verdict), cut(rule), refused})
+	cut := func(s string, most int) string { return strings.Clone(s[:min(len(s), most)]) }
+	n.Path, n.Verdict, n.Rule, n.Facts = strings.Clone(n.Path), cut(n.Verdict, MaxName), cut(n.Rule, MaxName), cut(n.Facts, MaxName)
+	if n.Op == DeltaSet {
+		n.Old, n.New = "", ""
+	} else if n.Secret {
+		n.Old, n.New = hashSecret(tx.cur.salt, n.Path, n.Old), hashSecret(tx.cur.salt, n.Path, n.New)
+	} else {
+		n.Old, n.New = cut(n.Old, maxNoteValue), cut(n.New, maxNoteValue)
+	}
+	tx.log.notes = append(tx.log.notes, n)
 }
+
+// SetContext replaces the Context of Meta, which may depend on the version that the transaction runs against.
+func (tx *Tx) SetContext(c string) { tx.meta.Context = c[:min(len(c), MaxName)] }
 
 // Savepoint is a state of a Tx.
 type Savepoint struct {
@@ -523,8 +541,8 @@ func (tx *Tx) deltas() []Delta {
 	return annotate(out, tx.log.notes)
 }
 
-// annotate puts verdicts on the lines and appends the refused ones.
-func annotate(out []Delta, notes []note) []Delta {
+// annotate puts verdicts on the lines and appends those that the notes are.
+func annotate(out []Delta, notes []Note) []Delta {
 	if len(notes) == 0 {
 		return out
 	}
@@ -532,24 +550,29 @@ func annotate(out []Delta, notes []note) []Delta {
 	for i := range out {
 		byPath[out[i].Path] = append(byPath[out[i].Path], i)
 	}
-	for _, n := range notes {
-		if n.refused {
-			out = append(out, Delta{Op: DeltaRefused, Path: n.path, Verdict: n.verdict, Rule: n.rule})
+	for i := range notes {
+		n := &notes[i]
+		if n.Op != DeltaSet {
+			out = append(out, n.line())
 			continue
 		}
-		for _, i := range byPath[n.path] {
-			out[i].Verdict, out[i].Rule = n.verdict, n.rule
+		for _, i := range byPath[n.Path] {
+			out[i].Verdict, out[i].Rule, out[i].Facts = n.Verdict, n.Rule, n.Facts
 		}
 	}
 	return out
 }
 
+func (n *Note) line() Delta {
+	return Delta{Op: n.Op, Path: n.Path, Old: n.Old, New: n.New, HadOld: n.Old != "", Secret: n.Secret, Verdict: n.Verdict, Rule: n.Rule, Facts: n.Facts}
+}
+
 // refused are the lines of a transaction that changed nothing.
 func (tx *Tx) refused() []Delta {
 	var out []Delta
-	for _, n := range tx.log.notes {
-		if n.refused {
-			out = append(out, Delta{Op: DeltaRefused, Path: n.path, Verdict: n.verdict, Rule: n.rule})
+	for i := range tx.log.notes {
+		if n := &tx.log.notes[i]; n.Op == DeltaRefused {
+			out = append(out, n.line())
 		}
 	}
 	return out

@@ -79,6 +79,8 @@ type Meta struct {
 	Protocol string // "cwmp", "usp", ""
 	Ref      string // session and cwmp:ID, or msg_id
 	Kind     string // "set", "add", "delete", "attr", "factory", "sync", ...
+	// Context is what all lines were judged under (the bridge: phase, class and epoch); Tx.SetContext may set it late.
+	Context string
 }
 
 // DeltaOp is what happened to a path in a commit.
@@ -91,10 +93,11 @@ const (
 	DeltaDeleteRow
 	DeltaAttr
 	DeltaRefused
-	deltaOps // number of them
+	DeltaNote // something to remember that changed no value: a lease, a released ownership
+	deltaOps  // number of them
 )
 
-var deltaNames = [...]string{"set", "unset", "add", "delete", "attr", "refused"}
+var deltaNames = [...]string{"set", "unset", "add", "delete", "attr", "refused", "note"}
 
 func (o DeltaOp) String() string {
 	if int(o) < len(deltaNames) {
@@ -116,6 +119,17 @@ type Delta struct {
 	Secret   bool
 	Verdict  string
 	Rule     string
+	Facts    string // what else the verdict was made from
+}
+
+// Note is what a transaction says of a path for the journal. With DeltaSet it annotates the lines that the transaction
+// has for the path; DeltaRefused and DeltaNote make lines of their own, with Old and New.
+type Note struct {
+	Op                   DeltaOp
+	Path                 string
+	Old, New             string
+	Secret               bool // Old and New become salted hashes
+	Verdict, Rule, Facts string
 }
 
 // Entry is the journal record of one commit. Revisions have no gaps: every revision has exactly one entry. Entries are

@@ -49,6 +49,14 @@ const (
 const (
 	// CodeOwnedByOther: another manager owns what was to be changed; the text names it.
 	CodeOwnedByOther uint32 = 7810
+	// CodeLeased: a lease or an open session of another manager holds it.
+	CodeLeased uint32 = 7811
 	// CodeGuardFailed: an If-Revision precondition did not hold.
 	CodeGuardFailed uint32 = 7812
+	// CodeConfirming: a change that waits for its confirmation covers it.
+	CodeConfirming uint32 = 7813
+	// CodeDamped: two managers fought over it; it is frozen for a while.
+	CodeDamped uint32 = 7814
+	// CodeShadowed: in the shadow phase writes are compared only, and this one differs.
+	CodeShadowed uint32 = 7815
 )

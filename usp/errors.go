@@ -43,7 +43,13 @@ func ErrorFrom(err error, at Where) Fault {
 	if e.Text != "" {
 		text += ": " + e.Text
 	}
-	return Fault{Code: codeOf(e.Reason, at), Text: text, Path: e.Path}
+	code := codeOf(e.Reason, at)
+	if e.Style == datamodel.StyleStandard && e.Reason.Arbitrated() {
+		if code = CodeRequestDenied; e.Reason == datamodel.Guard {
+			code = CodeParameterFailed
+		}
+	}
+	return Fault{Code: code, Text: text, Path: e.Path}
 }
 
 // codeByReason holds the codes that do not depend on the place.
@@ -63,6 +69,10 @@ var codeByReason = [...]uint32{
 	datamodel.RequiredFailed:  CodeRequiredFailed,
 	datamodel.Denied:          CodePermissionDenied,
 	datamodel.Refused:         CodeOwnedByOther,
+	datamodel.Leased:          CodeLeased,
+	datamodel.Confirming:      CodeConfirming,
+	datamodel.Damped:          CodeDamped,
+	datamodel.Shadowed:        CodeShadowed,
 	datamodel.Guard:           CodeGuardFailed,
 	datamodel.Unrecoverable:   CodeInvalidConfiguration,
 	datamodel.Resources:       CodeResourcesExceeded,

@@ -184,6 +184,8 @@ func opName(op store.DeltaOp) string {
 		return "attributes"
 	case store.DeltaRefused:
 		return "refused"
+	case store.DeltaNote:
+		return "note"
 	}
 	return "unknown"
 }

@@ -135,7 +135,7 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 	subs, ctrl, link := map[uint32]map[string]string{}, false, false
 	for i := range e.Deltas {
 		d := &e.Deltas[i]
-		if d.Op == store.DeltaRefused || d.Op == store.DeltaAttr {
+		if d.Op == store.DeltaRefused || d.Op == store.DeltaAttr || d.Op == store.DeltaNote {
 			continue
 		}
 		switch {
