@@ -1,0 +1,18 @@
+//go:build !linux
+
+package diag
+
+import (
+	"errors"
+	"syscall"
+)
+
+// markSocket refuses marks, which are only built for Linux.
+func markSocket(v via) func(network, address string, c syscall.RawConn) error {
+	if v.dscp == 0 && v.priority < 0 {
+		return nil
+	}
+	return func(string, string, syscall.RawConn) error {
+		return errors.New("DSCP and EthernetPriority are not supported on this system")
+	}
+}
