@@ -224,7 +224,7 @@ func (c control4) read(b []byte) (int, net.Addr, func([]byte) error, error) {
 	return n, from, func(b []byte) error {
 		var out *ipv4.ControlMessage
 		if cm != nil {
-			out = &ipv4.ControlMessage{Src: cm.Dst, IfIndex: cm.IfIndex}
+			out = &ipv4.ControlMessage{Src: cm.Dst}
 		}
 		_, err := c.WriteTo(b, out, from)
 		return err
@@ -238,7 +238,7 @@ func (c control6) read(b []byte) (int, net.Addr, func([]byte) error, error) {
 	return n, from, func(b []byte) error {
 		var out *ipv6.ControlMessage
 		if cm != nil {
-			out = &ipv6.ControlMessage{Src: cm.Dst, IfIndex: cm.IfIndex}
+			out = &ipv6.ControlMessage{Src: cm.Dst}
 		}
 		_, err := c.WriteTo(b, out, from)
 		return err
@@ -252,10 +252,10 @@ func (s *echoServer) serve(sock *echoSocket) {
 	var err error
 	if sock.source.Is4() {
 		pc := ipv4.NewPacketConn(sock.conn)
-		err, c = pc.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true), control4{pc}
+		err, c = pc.SetControlMessage(ipv4.FlagDst, true), control4{pc}
 	} else {
 		pc := ipv6.NewPacketConn(sock.conn)
-		err, c = pc.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true), control6{pc}
+		err, c = pc.SetControlMessage(ipv6.FlagDst, true), control6{pc}
 	}
 	if err != nil {
 		s.p.log.Debug("the UDP echo server answers from the address that routing chooses", "error", err)

@@ -214,6 +214,7 @@ func TestTraceLoopback(t *testing.T) {
 		t.Log("no raw ICMP sockets on this machine: checked the refusal")
 		return
 	}
+	p.names = names{"four.test": {"127.0.0.1"}}
 	out := runs(t, p, ipDiag+"TraceRoute()", "Host", "four.test", "ProtocolVersion", "Any")
 	checkWhole(t, ipDiag+"TraceRoute()", out)
 	if out["Status"] != complete || out["RouteHops.1.Host"] != "four.test" || out["RouteHops.1.HostAddress"] != "127.0.0.1" ||

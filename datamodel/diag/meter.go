@@ -154,8 +154,9 @@ func (c *meteredConn) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.writeIdle)); err != nil {
 		return 0, err
 	}
+	c.c.tx.Add(uint64(len(b))) // before, since the answer may be there before Write returns
 	n, err := c.Conn.Write(b)
-	c.c.tx.Add(uint64(max(n, 0)))
+	c.c.tx.Add(-uint64(len(b) - n))
 	return n, err
 }
 

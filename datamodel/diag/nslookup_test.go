@@ -193,8 +193,11 @@ func TestNSLookupServer(t *testing.T) {
 	p.servers = func() ([]netip.Addr, string) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, "lan.test" }
 	// The server of the system and its domain; the first repetition is lost.
 	out := runs(t, p, nsLookup, "HostName", "printer", "Timeout", "100", "NumberOfRepetitions", "3", "Interface", "Device.IP.Interface.1")
-	if out["SuccessCount"] != "2" || out["Result.1.Status"] != lookupTimeout || out["Result.3.Status"] != lookupOK || asked != "printer.lan.test." {
-		t.Errorf("%s %v", asked, out)
+	mu.Lock()
+	name := asked
+	mu.Unlock()
+	if out["SuccessCount"] != "2" || out["Result.1.Status"] != lookupTimeout || out["Result.3.Status"] != lookupOK || name != "printer.lan.test." {
+		t.Errorf("%s %v", name, out)
 	}
 	// By name, which the system resolves.
 	if out := runs(t, p, nsLookup, "HostName", "a.b", "DNSServer", "four.test", "Timeout", "1000"); out["SuccessCount"] != "1" {
