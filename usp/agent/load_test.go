@@ -302,7 +302,7 @@ func many(b testing.TB, rows, subs int) *rig {
 	})
 	var objs []*uspmsg.Add_CreateObject
 	for i := range subs {
-		objs = append(objs, sub("!Enable", "true", "!ID", fmt.Sprint("s", i), "!NotifType", "ValueChange", "!ReferenceList", fmt.Sprintf("Device.IP.Interface.%d.Status", i+1)))
+		objs = append(objs, sub("!Enable", "true", "!ID", fmt.Sprint("s", i), "!NotifType", "ValueChange", "!ReferenceList", fmt.Sprintf("Device.IP.Interface.%d.Enable", i+1)))
 		if len(objs) == 1000 || i == subs-1 {
 			r.c1.mustAdd(objs...)
 			objs = nil

@@ -420,7 +420,7 @@ func (c *ctl) subscribe(id, typ, ref string, kv ...string) string {
 func (r *rig) settle() {
 	r.t.Helper()
 	rev := r.store.Head().Rev()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		if cur, ok := r.store.Cursor(consumer); ok && cur >= rev {
 			return
