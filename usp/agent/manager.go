@@ -29,6 +29,7 @@ type runner struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	up     atomic.Bool
+	topics string // of the spec, as they are now; only for the manager
 
 	mu      sync.Mutex
 	dests   map[string]string // Endpoint ID -> topic, for the Connect records of brokers
@@ -78,7 +79,7 @@ func (m *manager) reconcile(ctx context.Context) {
 	w := a.desired(v, d)
 	a.dropPeers(ctx, d)
 	for key, r := range m.links {
-		if s, ok := w.specs[key]; !ok || !r.same(s) {
+		if s, ok := w.specs[key]; !ok || !r.same(s) && !r.update(s) {
 			m.stop(key, r)
 		}
 	}
@@ -98,7 +99,26 @@ func (r *runner) same(s Spec) bool {
 	if have.MQTT.ClientID == "" && s.MQTT.ClientID == r.a.status.get(r.key).clientID {
 		have.MQTT.ClientID = s.MQTT.ClientID
 	}
+	have.MQTT.Topics = r.topics
 	return have == s
+}
+
+// Updater is an ability that a transport of a Factory may have: to take changed topics over on its live connection. false
+// means that it must be replaced.
+type Updater interface {
+	Update(s Spec) bool
+}
+
+// update changes the topics of a running transport, if nothing else differs. // R-MQTT.34, TP-469 11.9
+func (r *runner) update(s Spec) bool {
+	u, can := r.t.(Updater)
+	rest := s
+	rest.MQTT.Topics = r.topics
+	if !can || !r.same(rest) || !u.Update(s) {
+		return false
+	}
+	r.topics = s.MQTT.Topics
+	return true
 }
 
 func (m *manager) start(ctx context.Context, key string, s Spec) {
@@ -111,7 +131,7 @@ func (m *manager) start(ctx context.Context, key string, s Spec) {
 	}
 	// The transport ends by stop or stopAll, after its farewell, not with ctx.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &runner{a: a, key: key, spec: s, t: t, cancel: cancel, done: make(chan struct{}), greeted: map[string]bool{},
+	r := &runner{a: a, key: key, spec: s, topics: s.MQTT.Topics, t: t, cancel: cancel, done: make(chan struct{}), greeted: map[string]bool{},
 		dests: map[string]string{}, links: map[uint64]func(){}}
 	h := &linkHandler{a: a, local: key == localKey, peer: s.Peer,
 		dial: s.Kind == "WebSocketClient" || s.Kind == "UDSConnect" || s.Kind == "MQTT"}

@@ -32,15 +32,33 @@ func (f *Factory) mqtt(s agent.Spec) (mtp.Transport, error) {
 	c.Broker = scheme + net.JoinHostPort(s.Host, strconv.Itoa(s.Port))
 	c.EndpointID, c.ClientID, c.Username, c.Password = s.Endpoint, m.ClientID, m.Username, m.Password
 	c.KeepAlive, c.CleanStart, c.SessionExpiry = s.KeepAlive, m.CleanStart, m.SessionExpiry
-	for _, line := range strings.Split(m.Topics, "\n") {
-		if topic, qos, ok := strings.Cut(line, "\x00"); ok {
-			c.Subscriptions = append(c.Subscriptions, mqtt.Subscription{Topic: topic, QoS: quality(qos)})
-		}
-	}
+	c.Subscriptions = filters(m.Topics)
 	c.ResponseTopic, c.RetainNotify, c.RetainResponse = m.ResponseTopic, m.RetainNotify, m.RetainResponse
 	c.PublishQoS = quality(strconv.Itoa(m.QoS))
 	c.Retry, c.MaxRecord, c.Log = backoff(s, c.Retry), f.cfg.MaxRecord, f.cfg.Log
-	return built(mqtt.NewClient(c))
+	cl, err := mqtt.NewClient(c)
+	if err != nil {
+		return nil, err
+	}
+	return mqttClient{cl}, nil
+}
+
+// mqttClient can change its topics while it runs.
+type mqttClient struct{ *mqtt.Client }
+
+// Update implements agent.Updater.
+func (c mqttClient) Update(s agent.Spec) bool {
+	return c.SetSubscriptions(filters(s.MQTT.Topics)) == nil
+}
+
+// filters reads the topics of a Spec.
+func filters(topics string) (list []mqtt.Subscription) {
+	for _, line := range strings.Split(topics, "\n") {
+		if topic, qos, ok := strings.Cut(line, "\x00"); ok {
+			list = append(list, mqtt.Subscription{Topic: topic, QoS: quality(qos)})
+		}
+	}
+	return list
 }
 
 // quality lowers QoS 2, which USP does not need, to 1.

@@ -321,12 +321,26 @@ func TestBroughtUpOverMQTT(t *testing.T) {
 	for {
 		select {
 		case n := <-notes:
-			if n.GetValueChange().GetParamValue() == "over-mqtt" {
-				return
+			if n.GetValueChange().GetParamValue() != "over-mqtt" {
+				continue
 			}
 		case <-ctx.Done():
 			t.Fatal("not told")
 		}
+		break
+	}
+	// R-MQTT.34: a new topic is subscribed on the live connection.
+	c.Forget()
+	if _, _, err := c.Add(ctx, "Device.MQTT.Client.1.Subscription.", map[string]string{"Enable": "true", "Topic": "usp/extra"}); err != nil {
+		t.Fatal(err)
+	}
+	short, stop := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer stop()
+	if err := c.WaitConnect(short); err == nil {
+		t.Error("a new topic made the agent connect anew")
+	}
+	if v, err := c.Value(ctx, "Device.MQTT.Client.1.Subscription.1.Status"); err != nil || v != "Subscribed" {
+		t.Errorf("Status %q %v", v, err)
 	}
 }
 
