@@ -39,9 +39,8 @@ type bench struct {
 
 // variant is what a test wants changed of the usual bench.
 type variant struct {
-	tls       bool
-	noPeers   bool // the test plays the Controller's end of the MTP itself
-	untrusted bool
+	tls     bool
+	noPeers bool // the test plays the Controller's end of the MTP itself
 	// mainPort is where the test itself listens for the agent's connection to the main Controller.
 	mainPort int
 	script   *script // how the broker behaves
@@ -62,7 +61,7 @@ func openBench(ctx context.Context, cfg *Config, v variant) (_ *bench, err error
 			b.close()
 		}
 	}()
-	b.setup = Setup{MTP: cfg.MTP, AgentID: cfg.AgentID, UntrustedOK: v.untrusted}
+	b.setup = Setup{MTP: cfg.MTP, AgentID: cfg.AgentID}
 	if v.tls {
 		if b.tls, err = newAuthority(dir, cfg.AgentID); err != nil {
 			return nil, err
@@ -138,7 +137,7 @@ func (b *bench) overMQTT(v variant) error {
 		}
 		s := v.script
 		if s == nil {
-			s = &script{}
+			s = newScript(b.cfg.AgentID)
 		}
 		br, err := startBroker(conf, s)
 		if err != nil {
@@ -276,4 +275,16 @@ func (b *bench) close() {
 		_ = b.broker.Close()
 	}
 	_ = os.RemoveAll(b.dir)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+func contextWithCancel(t *T) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithoutCancel(t.ctx))
 }

@@ -405,3 +405,27 @@ func (t *T) open(v variant) {
 	t.b, t.main, t.second = b, b.main, b.second
 	t.cleanup = append([]func(){b.close}, t.cleanup...) // last of all
 }
+
+// alive waits until the agent answers, which after a lost connection takes as long as its back-off.
+func (t *T) alive() {
+	ask := &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{local + "EndpointID"}}}}
+	for began := time.Now(); time.Since(began) < 40*time.Second; {
+		ctx, cancel := context.WithTimeout(t.ctx, 2*time.Second)
+		_, err := t.main.Request(ctx, ask)
+		cancel()
+		if err == nil {
+			return
+		}
+		t.sleep(50 * time.Millisecond)
+	}
+	t.fail("the agent does not answer any more")
+}
+
+// eventually waits until something holds.
+func (t *T) eventually(d time.Duration, f func() bool, format string, args ...any) {
+	for began := time.Now(); !f(); t.sleep(50 * time.Millisecond) {
+		if time.Since(began) > d {
+			t.fail(format, args...)
+		}
+	}
+}

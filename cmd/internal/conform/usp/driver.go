@@ -22,7 +22,6 @@ type Setup struct {
 	CAFile      string // PEM, when TLS is used
 	CertFile    string // the agent's own certificate
 	KeyFile     string
-	UntrustedOK bool // an Untrusted Role with read access exists, and strangers are given it
 }
 
 // Reach is how the agent reaches one Controller.
@@ -210,11 +209,6 @@ allow_plaintext = true
 			_ = os.WriteFile(file, []byte(c.Password), 0o600) // the agent says that it is missing
 			fmt.Fprintf(&b, "username = %q\npassword_file = %q\n", c.Username, file)
 		}
-	}
-	if s.UntrustedOK {
-		role := "Device.LocalAgent.ControllerTrust.Role.9."
-		fmt.Fprintf(&b, "[factory]\n%q = \"true\"\n%q = \"Untrusted\"\n%q = %q\n", role+"Enable", role+"Name",
-			"Device.LocalAgent.ControllerTrust.UntrustedRole", strings.TrimSuffix(role, "."))
 	}
 	return b.String()
 }

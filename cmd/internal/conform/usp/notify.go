@@ -159,8 +159,7 @@ func objectDeletion(t *T) {
 
 func periodic(t *T) {
 	row := t.controllerRow(t.main)
-	old := t.value(row + "PeriodicNotifInterval")
-	t.later(func() { t.write(row, req("PeriodicNotifInterval", old)) })
+	t.later(func() { t.write(row, req("PeriodicNotifInterval", "86400")) })
 	t.write(row, req("PeriodicNotifInterval", "60"))
 	t.made(obj(subs, req("ID", "notify59"), req("Enable", "true"), req("NotifType", "Event"), req("ReferenceList", local+"Periodic!")))
 	from := t.main.Mark()

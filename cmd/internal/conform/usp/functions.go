@@ -1,0 +1,93 @@
+package usp
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"twinspan/usp/mtp/websocket"
+)
+
+func functionTests() map[string]test {
+	return map[string]test{
+		"9.2":  {run: addCertificate},
+		"9.9":  {run: newController},
+		"9.10": {run: bootEvent},
+	}
+}
+
+// newController adds a Controller and lets the agent onboard it.
+func newController(t *T) {
+	const id = "self::conform-new"
+	link := []setting{req("Enable", "true")}
+	var p *Peer
+	if t.cfg.MTP == "mqtt" {
+		r := t.b.setup.Controllers[0]
+		r.Topic += "/new"
+		var err error
+		p, err = t.b.mqttPeer(r, id)
+		t.want(err == nil, "%v", err)
+		t.start(p)
+		agentMTP := t.rows(local + `MTP.[Protocol=="MQTT"].Protocol`)
+		t.want(len(agentMTP) > 0, "the agent has no MTP row for MQTT")
+		link = append(link, req("Protocol", "MQTT"), req("MQTT.Topic", r.Topic), req("MQTT.AgentMTPReference", strings.TrimSuffix(agentMTP[0], ".")))
+	} else {
+		wc := websocket.DefaultServerConfig()
+		wc.Addr, wc.EndpointID, wc.AllowPlain = "127.0.0.1:0", id, true
+		srv, err := websocket.NewServer(wc)
+		t.want(err == nil, "%v", err)
+		p = newPeer(id, t.cfg.AgentID, t.cfg.AgentID, srv)
+		ctx, stop := contextWithCancel(t)
+		done := make(chan struct{})
+		go func() { // ends with the test, which joins it
+			defer close(done)
+			_ = p.run(ctx)
+		}()
+		t.later(func() { stop(); <-done })
+		for range 100 {
+			if srv.Addr() != nil {
+				break
+			}
+			t.sleep(10 * time.Millisecond)
+		}
+		port := srv.Addr().(*net.TCPAddr).Port
+		link = append(link, req("Protocol", "WebSocket"), req("WebSocket.Host", "127.0.0.1"), req("WebSocket.Port", fmt.Sprint(port)),
+			req("WebSocket.Path", "/usp"), req("WebSocket.EnableEncryption", "false"))
+	}
+	role := t.value(t.controllerRow(t.main) + "AssignedRole")
+	row := t.made(obj(ctls, req("Alias", "conform-new"), req("EndpointID", id), req("Enable", "true"), req("AssignedRole", role)))[0]
+	t.made(obj(row+"MTP.", link...))
+	t.operate(t.main, row+"SendOnBoardRequest()", "", nil)
+	a := t.await(p, 0, 30*time.Second, "OnBoardRequest at the new Controller", isOnBoard)
+	t.want(a.notify().GetSubscriptionId() == "", "subscription_id %q", a.notify().GetSubscriptionId())
+	t.want(len(p.All(0, isConnect)) > 0, "no connect record at the new Controller")
+}
+
+// bootEvent wants the BootParameters in the ParameterMap of Boot!.
+func bootEvent(t *T) {
+	row := t.controllerRow(t.main)
+	t.made(bootParameter(row+"BootParameter.", "Device.DeviceInfo.BootFirmwareImage", "true"))
+	t.made(obj(subs, req("ID", "notify910"), req("Enable", "true"), req("Persistent", "true"), req("NotifType", "Event"), req("ReferenceList", "Device.Boot!")))
+	m, s := t.main.Mark(), t.second.Mark()
+	t.operate(t.main, "Device.Reboot()", "test910", nil)
+	t.back(m, s)
+	a := t.await(t.main, m, 20*time.Second, "Boot!", notified("notify910"))
+	e := a.notify().GetEvent()
+	t.want(e.GetEventName() == "Boot!" && e.GetObjPath() == "Device.", "the event is %v", a.notify())
+	t.want(strings.Contains(e.GetParams()["ParameterMap"], "Device.DeviceInfo.BootFirmwareImage"), "ParameterMap is %q", e.GetParams()["ParameterMap"])
+	t.see("Boot! %v", e.GetParams())
+}
+
+// addCertificate adds the certificate of an authority that the agent does not know, and takes it away again.
+func addCertificate(t *T) {
+	a, err := newAuthority(t.b.dir, t.cfg.AgentID)
+	t.want(err == nil, "%v", err)
+	pem, err := readFile(a.caFile)
+	t.want(err == nil, "%v", err)
+	t.operate(t.main, local+"AddCertificate()", "", map[string]string{"Alias": "conform92", "Certificate": pem})
+	rows := t.rows(local + `Certificate.[Alias=="conform92"].`)
+	t.want(len(rows) == 1, "%d Certificate rows have the Alias", len(rows))
+	t.operate(t.main, rows[0]+"Delete()", "", nil)
+	t.want(len(t.rows(local+`Certificate.[Alias=="conform92"].`)) == 0, "the certificate is still there")
+}

@@ -1,0 +1,3 @@
+package usp
+
+func webSocketTests() map[string]test { return nil }
