@@ -38,8 +38,11 @@ type Event struct {
 	Cause   string // writer that caused it, "" for the device itself
 	Key     string // command key
 	Err     error  // EventOperated: the command failed
-	Time    time.Time
-	Rev     uint64 // revision of the newest commit when it happened; of the commit itself for EventCommit
+	// Input of an operated command without credentials, and when it began.
+	Input map[string]string
+	Start time.Time
+	Time  time.Time
+	Rev   uint64 // revision of the newest commit when it happened; of the commit itself for EventCommit
 }
 
 const (

@@ -91,6 +91,7 @@ func (r *request) start(ctx context.Context, match datamodel.Match, m *uspmsg.Op
 	}
 	res.OperationResp = &uspmsg.OperateResp_OperationResult_ReqObjPath{ReqObjPath: req.row()}
 	path, cause := match.Path, r.w.Name
+	input, began := withoutCredentials(m.GetInputArgs()), time.Now()
 	r.a.rowChanged(req.row(), true)
 	started := r.a.spawn("command", func(base context.Context) {
 		ctx := withCaller(base, caller{endpoint: req.originator, key: req.key})
@@ -107,7 +108,7 @@ func (r *request) start(ctx context.Context, match datamodel.Match, m *uspmsg.Op
 		if req.canceled() && err != nil {
 			err = datamodel.Fail(datamodel.CommandCanceled, path, "")
 		}
-		r.a.complete(req, path, cause, out, err)
+		r.a.complete(req, bridge.Event{Path: path, Args: out, Cause: cause, Err: err, Input: input, Start: began})
 	})
 	if !started {
 		op.Cancel()
@@ -118,14 +119,26 @@ func (r *request) start(ctx context.Context, match datamodel.Match, m *uspmsg.Op
 }
 
 // complete ends an asynchronous command: its subscribers are told, its row goes. // R-OPR.0
-func (a *Agent) complete(req *asyncRequest, path, cause string, out map[string]string, err error) {
-	req.finish(err)
-	if c, ok := datamodel.ToCanonical(datamodel.USP, path); ok {
-		path = c
+func (a *Agent) complete(req *asyncRequest, ev bridge.Event) {
+	req.finish(ev.Err)
+	if c, ok := datamodel.ToCanonical(datamodel.USP, ev.Path); ok {
+		ev.Path = c
 	}
+	ev.Kind, ev.Key = bridge.EventOperated, req.key
 	a.requests.drop(req) // first, so that who was told finds it gone
-	a.engine.Emit(bridge.Event{Kind: bridge.EventOperated, Path: path, Args: out, Cause: cause, Key: req.key, Err: err})
+	a.engine.Emit(ev)
 	a.rowChanged(req.row(), false)
+}
+
+// withoutCredentials is what others may know of a command's arguments.
+func withoutCredentials(args map[string]string) map[string]string {
+	out := make(map[string]string, len(args))
+	for name, value := range args {
+		if name != "Username" && name != "Password" {
+			out[name] = value
+		}
+	}
+	return out
 }
 
 // commandError makes foreign errors of commands a command failure.

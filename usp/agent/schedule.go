@@ -131,7 +131,7 @@ func (a *Agent) resumeTimers() {
 			if err != nil {
 				err = datamodel.Fail(datamodel.CommandCanceled, timerCommand, "")
 			}
-			a.complete(req, timerCommand, "usp:"+t.Originator, nil, err)
+			a.complete(req, bridge.Event{Path: timerCommand, Cause: "usp:" + t.Originator, Err: err})
 		})
 		return true
 	})
