@@ -13,6 +13,7 @@ import (
 
 	"twinspan/bridge"
 	"twinspan/cwmp/httpc"
+	"twinspan/cwmp/soap"
 )
 
 const (
@@ -38,6 +39,7 @@ type CPE struct {
 	// requests holds the one connection request that waits for the owner.
 	requests chan struct{}
 	client   atomic.Pointer[cachedClient]
+	applying atomic.Bool // the transfer in progress can no longer be canceled
 
 	mu      sync.Mutex
 	started bool
@@ -74,6 +76,7 @@ type state struct {
 	running      context.CancelFunc // a session is in progress
 	sessionDone  chan sessionResult
 	moving       string // ID of the transfer in progress
+	stopMoving   context.CancelFunc
 	transferDone chan transferResult
 	restart      *RestartCause
 	restartAsked time.Time
@@ -91,6 +94,9 @@ type state struct {
 	frozenEvent  *bridge.Event // the same, when the Inform in progress was built
 	ackEvent     func(bridge.Event)
 	server       *connServer
+	requested9   []*soap.RequestDownload // wait for the session of "9 REQUEST DOWNLOAD"
+	told9        int                     // so many are in the session in progress
+	acsMethods   []string                // what the ACS says that it can do; nil: not asked yet
 }
 
 // schedule is one ScheduleInform that waits.
@@ -288,6 +294,7 @@ func (c *CPE) refresh(ctx context.Context, first bool) {
 		c.mark.URL = c.set.url
 		c.queue.add(evBootstrap, "")
 		c.schedules, c.transfers = nil, c.keepMoving()
+		c.requested9, c.acsMethods = nil, nil
 		c.changes.pending, c.changes.known, c.changes.stale = map[string]*pending{}, map[string]string{}, true
 		c.failures, c.retryAt, c.wanted = 0, time.Time{}, true
 		c.offer = len(supportedVersions) - 1
@@ -335,6 +342,9 @@ func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
 		if c.running == nil && touchesManagement(ev.Entry) {
 			c.refresh(ctx, false)
 		}
+	}
+	if ev.Kind == bridge.EventOperated {
+		c.operated(ctx, ev)
 	}
 	if ev.Kind == bridge.EventLive {
 		c.pollAt = time.Now()
@@ -494,11 +504,7 @@ func (c *CPE) freeze(ctx context.Context) sessionJob {
 	changed := c.changes.freeze(maxInformParams)
 	c.frozenEvent = c.lastEvent
 	job := sessionJob{events: c.queue.freeze(len(changed) > 0), changed: changed, retryCount: c.failures, offer: c.offer}
-	for _, t := range c.transfers {
-		if t.State == transferDone {
-			job.completes = append(job.completes, *t)
-		}
-	}
+	job.completes = c.deliveries()
 	return job
 }
 
@@ -557,6 +563,10 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 			c.offer = len(supportedVersions) - 1
 		}
 	}
+	if res.informed {
+		c.requested9 = c.requested9[min(c.told9, len(c.requested9)):]
+	}
+	c.told9 = 0
 	c.releaseTransfers(c.endedAt)
 	c.refresh(ctx, false)
 	c.save(ctx)

@@ -14,13 +14,17 @@ const (
 	evValueChange       = "4 VALUE CHANGE"
 	evConnectionRequest = "6 CONNECTION REQUEST"
 	evTransferComplete  = "7 TRANSFER COMPLETE"
+	evDiagnostics       = "8 DIAGNOSTICS COMPLETE"
+	evRequestDownload   = "9 REQUEST DOWNLOAD"
 	evAutonomous        = "10 AUTONOMOUS TRANSFER COMPLETE"
 	evDUComplete        = "11 DU STATE CHANGE COMPLETE"
 	evAutonomousDU      = "12 AUTONOMOUS DU STATE CHANGE COMPLETE"
 	evMReboot           = "M Reboot"
 	evMScheduleInform   = "M ScheduleInform"
 	evMDownload         = "M Download"
+	evMScheduleDownload = "M ScheduleDownload"
 	evMUpload           = "M Upload"
+	evMChangeDUState    = "M ChangeDUState"
 )
 
 const (
@@ -56,7 +60,7 @@ func (e event) persistent() bool {
 // answered (TR-069 3.7.1.5).
 func (e event) needsOwnResponse() bool {
 	switch e.Code {
-	case evTransferComplete, evMDownload, evMUpload, evAutonomous, evDUComplete, evAutonomousDU:
+	case evTransferComplete, evMDownload, evMUpload, evMScheduleDownload, evAutonomous, evDUComplete, evMChangeDUState, evAutonomousDU:
 		return true
 	}
 	return false

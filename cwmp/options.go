@@ -55,6 +55,8 @@ type Options struct {
 	// Installer puts firmware on the device. nil: an image is stored and TransferComplete says that installing it is not
 	// supported.
 	Installer Installer
+	// Idle tells whether a ScheduleDownload with the mode "3 When Idle" may begin; nil: whenever no session is in progress.
+	Idle func() bool
 	// Transferer moves files; nil: HTTP and HTTPS.
 	Transferer Transferer
 	// WriteLog writes what an Upload of the vendor log sends; nil: the journal of the store as text.

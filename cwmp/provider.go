@@ -68,13 +68,12 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, params []str
 // unbuilt are parameters that would switch on what this CPE cannot do, with the values that leave it off. Accepting another
 // would be a promise nobody keeps.
 var unbuilt = map[string][]string{
-	"AutoCreateInstances":                     {"false"},
-	"InstanceMode":                            {"InstanceNumber"},
-	"STUNEnable":                              {"false"},
-	"ConnReqXMPPConnection":                   {""},
-	"HeartbeatPolicy.Enable":                  {"false"},
-	"AutonomousTransferCompletePolicy.Enable": {"false"},
-	"DUStateChangeComplPolicy.Enable":         {"false"},
+	"AutoCreateInstances":             {"false"},
+	"InstanceMode":                    {"InstanceNumber"},
+	"STUNEnable":                      {"false"},
+	"ConnReqXMPPConnection":           {""},
+	"HeartbeatPolicy.Enable":          {"false"},
+	"DUStateChangeComplPolicy.Enable": {"false"},
 }
 
 // Applies implements datamodel.Applier.

@@ -22,6 +22,7 @@ var (
 var rpcMethods = []string{
 	"GetRPCMethods", "SetParameterValues", "GetParameterValues", "GetParameterNames", "SetParameterAttributes",
 	"GetParameterAttributes", "AddObject", "DeleteObject", "Reboot", "Download", "FactoryReset", "ScheduleInform", "Upload",
+	"ScheduleDownload", "CancelTransfer", "GetAllQueuedTransfers", "GetQueuedTransfers",
 }
 
 // maxSchedules bounds the ScheduleInform calls that wait.
@@ -72,6 +73,25 @@ func (s *session) dispatch(ctx context.Context, req *soap.Envelope) (answer soap
 		t := &transfer{Upload: true, CommandKey: m.CommandKey, FileType: m.FileType, URL: m.URL, Username: m.Username,
 			Password: m.Password, Delay: time.Duration(m.DelaySeconds) * time.Second}
 		return &soap.UploadResponse{Status: 1}, s.queueTransfer(ctx, t)
+	case *soap.ScheduleDownload:
+		t, fault := scheduled(m, time.Now())
+		if fault != nil {
+			return nil, fault
+		}
+		return &soap.ScheduleDownloadResponse{}, s.queueTransfer(ctx, t)
+	case *soap.CancelTransfer:
+		return &soap.CancelTransferResponse{}, s.c.call(ctx, func() error { return s.c.cancelTransfers(ctx, m.CommandKey) })
+	case *soap.GetAllQueuedTransfers:
+		out := &soap.GetAllQueuedTransfersResponse{}
+		return out, s.c.call(ctx, func() error { out.TransferList = s.c.queuedTransfers(); return nil })
+	case *soap.GetQueuedTransfers:
+		out := &soap.GetQueuedTransfersResponse{}
+		return out, s.c.call(ctx, func() error {
+			for _, t := range s.c.queuedTransfers() {
+				out.TransferList = append(out.TransferList, soap.QueuedTransfer{CommandKey: t.CommandKey, State: t.State})
+			}
+			return nil
+		})
 	}
 	// TR-069 A.5.1: unknown, optional and deprecated methods alike. RPC-02, RPC-03
 	return nil, soap.NewFault(soap.MethodNotSupported, "")

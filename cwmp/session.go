@@ -36,7 +36,7 @@ type link interface {
 type sessionJob struct {
 	events     []event
 	changed    []string // canonical paths of "4 VALUE CHANGE"
-	completes  []transfer
+	completes  []delivery
 	retryCount int
 	offer      int // index into supportedVersions of the newest version offered
 }
@@ -171,7 +171,7 @@ func (s *session) exchange(ctx context.Context) error {
 	for range maxExchanges {
 		if answer == nil && !s.hold && !s.sentEmpty && len(s.job.completes) > 0 {
 			// TR-069 3.7.1.3: a request of our own only without hold, and never after an empty message. SES-08, SES-10
-			if err := s.complete(ctx, s.job.completes[0]); err != nil {
+			if err := s.deliver(ctx, s.job.completes[0]); err != nil {
 				return err
 			}
 			s.job.completes = s.job.completes[1:]
@@ -209,42 +209,6 @@ func (s *session) exchange(ctx context.Context) error {
 		answer = s.serve(ctx, reply)
 	}
 	return fmt.Errorf("cwmp: more than %d messages in one session", maxExchanges)
-}
-
-// complete sends one TransferComplete and deals with its answer (TR-069 A.3.3.2, 3.7.1.6).
-func (s *session) complete(ctx context.Context, t transfer) error {
-	env := &soap.Envelope{Namespace: s.namespace, Header: soap.Header{ID: s.newID()}, Body: &soap.TransferComplete{
-		CommandKey:   t.CommandKey,
-		FaultStruct:  soap.TransferFault{FaultCode: t.FaultCode, FaultString: t.FaultString},
-		StartTime:    t.Start,
-		CompleteTime: t.Complete,
-	}}
-	for try := 0; ; try++ {
-		reply, err := s.post(ctx, env)
-		if err != nil {
-			return err
-		}
-		if reply == nil { // SES-12: not answered; it comes again in a later session
-			return errNoAnswer
-		}
-		if !sameID(reply, env) {
-			return errWrongID
-		}
-		s.hold = reply.Header.Held()
-		switch m := reply.Body.(type) {
-		case *soap.TransferCompleteResponse:
-			return s.c.call(ctx, func() error { return s.c.transferDelivered(ctx, t.ID, true) })
-		case *soap.Fault:
-			if m.Code == soap.ACSRetryRequest && try < maxRetryRequests { // EVT-14
-				continue
-			}
-			// EVT-15: what the ACS will never want counts as delivered, what it could not do now is kept.
-			final := m.Code == soap.ACSMethodNotSupported || m.Code == soap.ACSRequestDenied || m.Code == soap.ACSInvalidArguments
-			return s.c.call(ctx, func() error { return s.c.transferDelivered(ctx, t.ID, final) })
-		default:
-			return fmt.Errorf("cwmp: the ACS answered TransferComplete with %s", cut(reply.Body.Method(), 64))
-		}
-	}
 }
 
 // post sends one message, nil for an empty one, and returns the decoded answer, nil for an empty one. With a *soap.Error

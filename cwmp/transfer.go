@@ -72,14 +72,43 @@ type transfer struct {
 	FaultString string         `json:"fault_text,omitempty"`
 	Start       time.Time      `json:"start"`
 	Complete    time.Time      `json:"complete"`
+	// Windows of a ScheduleDownload, as absolute times; the first is the one in force.
+	Windows  []window `json:"windows,omitempty"`
+	Attempts int      `json:"attempts,omitempty"` // in the window in force
+	// Schedule: ScheduleDownload asked for it. Auto: somebody else did, and the work is done already.
+	Schedule bool `json:"schedule,omitempty"`
+	Auto     bool `json:"auto,omitempty"`
 }
 
-// event is the M event of the RPC.
+// event is the M event of the RPC, empty for what no RPC asked for.
 func (t *transfer) event() string {
-	if t.Upload {
+	switch {
+	case t.Auto:
+		return ""
+	case t.Upload:
 		return evMUpload
+	case t.Schedule:
+		return evMScheduleDownload
 	}
 	return evMDownload
+}
+
+// completeEvent is the event of the method that reports the end.
+func (t *transfer) completeEvent() string {
+	if t.Auto {
+		return evAutonomous
+	}
+	return evTransferComplete
+}
+
+// message reports the end to the ACS (TR-069 A.3.3.2, A.3.3.3).
+func (t *transfer) message() soap.Message {
+	fault := soap.TransferFault{FaultCode: t.FaultCode, FaultString: t.FaultString}
+	if t.Auto {
+		return &soap.AutonomousTransferComplete{TransferURL: t.URL, IsDownload: !t.Upload, FileType: t.FileType, FileSize: uint32(min(t.FileSize, 1<<32-1)),
+			TargetFileName: t.TargetName, FaultStruct: fault, StartTime: t.Start, CompleteTime: t.Complete}
+	}
+	return &soap.TransferComplete{CommandKey: t.CommandKey, FaultStruct: fault, StartTime: t.Start, CompleteTime: t.Complete}
 }
 
 // finish sets the result and forgets what is secret.
@@ -162,7 +191,10 @@ func transferFault(upload bool, err error) *soap.Fault {
 	}
 	code, text := general, ""
 	var te *TransferError
+	var fault *soap.Fault
 	switch {
+	case errors.As(err, &fault):
+		return fault
 	case errors.As(err, &te):
 		text = te.Text
 		switch te.Reason {
@@ -270,8 +302,11 @@ func (c *CPE) perform(ctx context.Context, t transfer) (installed bool, err erro
 		return false, c.upload(ctx, t, f)
 	}
 	r := FileRequest{URL: t.URL, Username: t.Username, Password: t.Password, MaxSize: c.o.MaxFileSize, Size: int64(t.FileSize)}
-	if err := c.o.Transferer.Fetch(ctx, r, f); err != nil {
+	if err := c.fetch(ctx, t, r, f); err != nil {
 		return false, err
+	}
+	if !c.applying.CompareAndSwap(false, true) { // CancelTransfer came first
+		return false, context.Canceled
 	}
 	if err := f.Sync(); err != nil {
 		return false, fmt.Errorf("cwmp: transfer file: %w", err)
@@ -287,6 +322,16 @@ func (c *CPE) perform(ctx context.Context, t transfer) (installed bool, err erro
 		return false, c.restoreConfig(ctx, f, "download:"+t.CommandKey)
 	}
 	return c.install(ctx, t, name)
+}
+
+// fetch downloads, within the window in force if there is one.
+func (c *CPE) fetch(ctx context.Context, t transfer, r FileRequest, f *os.File) error {
+	if len(t.Windows) > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, t.Windows[0].End)
+		defer cancel()
+	}
+	return c.o.Transferer.Fetch(ctx, r, f)
 }
 
 // install hands an image over. Without an Installer it is kept in the data directory for whoever looks after the device,

@@ -19,16 +19,33 @@ func (c *CPE) addTransfer(ctx context.Context, t *transfer) error {
 	if len(c.transfers) >= maxTransfers {
 		return soap.NewFault(soap.ResourcesExceeded, "the transfer queue is full")
 	}
-	var r [4]byte
-	rand.Read(r[:])
-	t.ID = fmt.Sprintf("%016x-%s", uint64(time.Now().UnixNano()), hex.EncodeToString(r[:]))
-	t.State, t.NotBefore = transferQueued, time.Now().Add(t.Delay).Round(0)
+	t.ID, t.State, t.NotBefore = newTransferID(), transferQueued, time.Now().Add(t.Delay).Round(0)
+	if len(t.Windows) > 0 {
+		t.NotBefore = c.moment(t.Windows[0])
+	}
 	c.transfers = append(c.transfers, t)
 	if err := c.save(ctx); err != nil {
 		c.transfers = c.transfers[:len(c.transfers)-1]
 		return err
 	}
 	return nil
+}
+
+// addDone queues the report of a transfer that somebody else asked for.
+func (c *CPE) addDone(t *transfer, now time.Time, err error) error {
+	if len(c.transfers) >= maxTransfers {
+		return soap.NewFault(soap.ResourcesExceeded, "the transfer queue is full")
+	}
+	t.ID = newTransferID()
+	c.transfers = append(c.transfers, t)
+	c.finishTransfer(t, now, err)
+	return nil
+}
+
+func newTransferID() string {
+	var r [4]byte
+	rand.Read(r[:])
+	return fmt.Sprintf("%016x-%s", uint64(time.Now().UnixNano()), hex.EncodeToString(r[:]))
 }
 
 // releaseTransfers counts the delay of what was asked for in the session from its end. DL-06
@@ -62,6 +79,10 @@ func (c *CPE) startTransfer(ctx context.Context, now time.Time) {
 	}
 	i := slices.IndexFunc(c.transfers, func(t *transfer) bool { return t.State == transferQueued && t.NotBefore.Equal(at) })
 	t := c.transfers[i]
+	if len(t.Windows) > 0 && !c.inWindow(t, now) {
+		c.save(ctx)
+		return
+	}
 	t.State, t.Start = transferRunning, now.UTC().Round(0)
 	t.Starts++
 	if c.save(ctx) != nil {
@@ -71,6 +92,8 @@ func (c *CPE) startTransfer(ctx context.Context, now time.Time) {
 	}
 	c.moving = t.ID
 	work := *t
+	ctx, c.stopMoving = context.WithCancel(ctx)
+	c.applying.Store(false)
 	go func() { // joined by stop through transferDone
 		installed, err := c.perform(ctx, work)
 		c.transferDone <- transferResult{id: work.ID, installed: installed, err: err, start: work.Start}
@@ -80,6 +103,7 @@ func (c *CPE) startTransfer(ctx context.Context, now time.Time) {
 // transferEnded takes the result in; event and record are one commit.
 func (c *CPE) transferEnded(ctx context.Context, res transferResult) {
 	c.moving = ""
+	c.stopMoving()
 	i := slices.IndexFunc(c.transfers, func(t *transfer) bool { return t.ID == res.id })
 	if i < 0 { // dropped by a new ACS meanwhile
 		return
@@ -97,6 +121,11 @@ func (c *CPE) transferEnded(ctx context.Context, res transferResult) {
 	}
 	if res.err != nil {
 		c.log.Warn("transfer failed", "upload", t.Upload, "type", t.FileType, "error", res.err)
+		if t.Schedule { // SDL-03
+			c.tryAgain(t, time.Now())
+			c.save(ctx)
+			return
+		}
 	}
 	c.finishTransfer(t, time.Now(), res.err)
 	c.save(ctx)
@@ -104,8 +133,10 @@ func (c *CPE) transferEnded(ctx context.Context, res transferResult) {
 
 func (c *CPE) finishTransfer(t *transfer, now time.Time, err error) {
 	t.finish(now, err)
-	c.queue.add(evTransferComplete, "")
-	c.queue.add(t.event(), t.CommandKey)
+	c.queue.add(t.completeEvent(), "")
+	if event := t.event(); event != "" {
+		c.queue.add(event, t.CommandKey)
+	}
 	c.wanted = true
 }
 
@@ -114,7 +145,7 @@ func (c *CPE) resumeTransfers(ctx context.Context, now time.Time) {
 	for _, t := range c.transfers {
 		switch t.State {
 		case transferRunning: // DL-11: never lost without report
-			if t.Starts >= maxTransferStarts {
+			if t.Starts >= maxTransferStarts && !t.Schedule {
 				c.finishTransfer(t, now, &TransferError{Reason: TransferFailed, Text: "interrupted by restarts"})
 				continue
 			}
@@ -149,8 +180,9 @@ func (c *CPE) transferDelivered(ctx context.Context, id string, final bool) erro
 	if j := slices.IndexFunc(c.queue.list, func(e event) bool { return e.Code == t.event() && e.Key == t.CommandKey }); j >= 0 {
 		c.queue.list = slices.Delete(c.queue.list, j, j+1)
 	}
-	if !slices.ContainsFunc(c.transfers, func(t *transfer) bool { return t.State == transferDone }) {
-		c.queue.drop(func(e event) bool { return e.Code == evTransferComplete })
+	code := t.completeEvent()
+	if !slices.ContainsFunc(c.transfers, func(o *transfer) bool { return o.State == transferDone && o.Auto == t.Auto }) {
+		c.queue.drop(func(e event) bool { return e.Code == code })
 	}
 	return c.save(ctx)
 }
