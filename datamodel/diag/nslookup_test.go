@@ -159,7 +159,11 @@ func TestNSLookup(t *testing.T) {
 			t.Parallel()
 			p := provider(t, Options{})
 			p.dnsPort = nameServer(t, c.zone.answer)
-			out := runs(t, p, nsLookup, "HostName", "www.example.com", "DNSServer", "127.0.0.1", "Timeout", "150", "NumberOfRepetitions", "2")
+			timeout := "5000"
+			if c.status == lookupTimeout || c.zone.noIPv6 {
+				timeout = "250"
+			}
+			out := runs(t, p, nsLookup, "HostName", "www.example.com", "DNSServer", "127.0.0.1", "Timeout", timeout, "NumberOfRepetitions", "2")
 			checkWhole(t, nsLookup, out)
 			good := "0"
 			if c.status == lookupOK {
@@ -192,7 +196,7 @@ func TestNSLookupServer(t *testing.T) {
 	})
 	p.servers = func() ([]netip.Addr, string) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, "lan.test" }
 	// The server of the system and its domain; the first repetition is lost.
-	out := runs(t, p, nsLookup, "HostName", "printer", "Timeout", "100", "NumberOfRepetitions", "3", "Interface", "Device.IP.Interface.1")
+	out := runs(t, p, nsLookup, "HostName", "printer", "Timeout", "250", "NumberOfRepetitions", "3", "Interface", "Device.IP.Interface.1")
 	mu.Lock()
 	name := asked
 	mu.Unlock()

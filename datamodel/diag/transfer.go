@@ -201,6 +201,7 @@ func (t *transfer) request(ctx context.Context, c *connMeter) (*http.Request, er
 	if t.duration > 0 {
 		req.ContentLength = -1 // in chunks, until the time is over
 	}
+	req.Header.Set("Expect", "100-continue") // a refusal or redirection then comes before the content
 	return req, nil
 }
 
@@ -377,7 +378,7 @@ func (p *Provider) transport(v via, reading bool, c *connMeter, used func(local 
 	}
 	return &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: tlsConfig, TLSHandshakeTimeout: dialTime,
-		ResponseHeaderTimeout: p.idle, ExpectContinueTimeout: 2 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+		ResponseHeaderTimeout: p.idle, ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: 64 << 10,
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 			host, port, err := net.SplitHostPort(address)
 			if err != nil {

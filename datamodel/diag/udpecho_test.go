@@ -84,13 +84,17 @@ func TestUDPEcho(t *testing.T) {
 		"answers twice":   {&peer{twice: true, plus: true}, "32", "5", "0"},
 		"spoils the data": {&peer{spoil: func(n int, b []byte) []byte { b[len(b)-1] ^= byte(n & 1); return b }}, "40", "2", "3"},
 		"cuts":            {&peer{spoil: func(n int, b []byte) []byte { return b[:len(b)-n%2] }}, "24", "2", "3"},
-		"too late":        {&peer{delay: 300 * time.Millisecond}, "24", "0", "5"},
+		"too late":        {&peer{delay: 600 * time.Millisecond}, "24", "0", "5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			port := startPeer(t, c.peer)
+			timeout := "5000"
+			if c.lost != "0" {
+				timeout = "400"
+			}
 			out := runs(t, provider(t, Options{}), udpEcho, "Host", "four.test", "Port", strconv.Itoa(int(port)), "NumberOfRepetitions", "5",
-				"Timeout", "200", "InterTransmissionTime", "1", "DataBlockSize", c.size, "EnableIndividualPacketResults", "true", "DSCP", "8")
+				"Timeout", timeout, "InterTransmissionTime", "1", "DataBlockSize", c.size, "EnableIndividualPacketResults", "true", "DSCP", "8")
 			checkWhole(t, udpEcho, out)
 			if out["Status"] != complete || out["SuccessCount"] != c.ok || out["FailureCount"] != c.lost || out["IPAddressUsed"] != "127.0.0.1" {
 				t.Errorf("%v", out)
