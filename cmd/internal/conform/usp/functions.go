@@ -38,13 +38,7 @@ func newController(t *T) {
 		srv, err := websocket.NewServer(wc)
 		t.want(err == nil, "%v", err)
 		p = newPeer(id, t.cfg.AgentID, t.cfg.AgentID, srv)
-		ctx, stop := contextWithCancel(t)
-		done := make(chan struct{})
-		go func() { // ends with the test, which joins it
-			defer close(done)
-			_ = p.run(ctx)
-		}()
-		t.later(func() { stop(); <-done })
+		t.begin(p)
 		for range 100 {
 			if srv.Addr() != nil {
 				break

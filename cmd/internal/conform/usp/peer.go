@@ -34,6 +34,7 @@ type Peer struct {
 	mu    sync.Mutex
 	topic string // of the agent on a broker, or what a listener knows it by
 	up    int
+	lost  int // links that ended
 	log   []Arrival
 	wake  chan struct{} // closed and replaced at every arrival and change of state
 }
@@ -59,6 +60,7 @@ func (p *Peer) state(s mtp.State) {
 		p.up++
 	} else {
 		p.up--
+		p.lost++
 	}
 	close(p.wake)
 	p.wake = make(chan struct{})
@@ -161,6 +163,19 @@ func (p *Peer) waitUp(ctx context.Context) error {
 			return fmt.Errorf("%s: no link: %w", p.ID, ctx.Err())
 		}
 	}
+}
+
+func (p *Peer) isUp() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.up > 0
+}
+
+// downs is how many links ended.
+func (p *Peer) downs() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
 }
 
 func isConnect(a *Arrival) bool {

@@ -199,18 +199,34 @@ func (t *T) visitor(id string) *Peer {
 		t.start(p)
 		return p
 	}
-	url := t.agentServer()
-	wc := websocket.DefaultClientConfig()
-	wc.URL, wc.EndpointID = url, id
-	c, err := websocket.NewClient(wc)
+	p, err := t.dialAgent(t.agentServer(), id)
 	t.want(err == nil, "%v", err)
-	p := newPeer(id, t.cfg.AgentID, t.cfg.AgentID, c)
-	t.start(p)
+	t.want(within(t.ctx, 20*time.Second, p.waitUp) == nil, "%s could not connect", p.ID)
 	return p
 }
 
-// start runs a further Controller until the end of the test.
+// dialAgent is a Controller that dials the agent's WebSocket server.
+func (t *T) dialAgent(url, id string) (*Peer, error) {
+	wc := websocket.DefaultClientConfig()
+	wc.URL, wc.EndpointID = url, id
+	wc.Backoff.Min = time.Second
+	c, err := websocket.NewClient(wc)
+	if err != nil {
+		return nil, err
+	}
+	p := newPeer(id, t.cfg.AgentID, t.cfg.AgentID, c)
+	t.begin(p)
+	return p, nil
+}
+
+// start runs a further Controller until the end of the test, and waits until it is connected.
 func (t *T) start(p *Peer) {
+	t.begin(p)
+	t.want(within(t.ctx, 20*time.Second, p.waitUp) == nil, "%s could not connect", p.ID)
+}
+
+// begin runs a further Controller until the end of the test.
+func (t *T) begin(p *Peer) {
 	ctx, stop := contextWithCancel(t)
 	done := make(chan struct{})
 	go func() { // ends with the test, which joins it
@@ -218,7 +234,6 @@ func (t *T) start(p *Peer) {
 		_ = p.run(ctx)
 	}()
 	t.later(func() { stop(); <-done })
-	t.want(within(t.ctx, 20*time.Second, p.waitUp) == nil, "%s could not connect", p.ID)
 }
 
 // agentServer makes the agent listen for WebSockets and returns its URL.
