@@ -20,7 +20,11 @@
 //
 // What hurts: TraceRoute needs the right to open raw ICMP sockets (CAP_NET_RAW), IPPing that or a ping_group_range
 // that includes the process. Interface chooses the source address, not the outgoing link, which stays with routing.
-// FTP is not supported. Bytes "on the interface" are counters of sysfs. Times are taken in user space.
+// FTP is not supported. Bytes "on the interface" are counters of sysfs, and those of the test where there are none.
+// Times are taken in user space. A download that is based on time ends early with its file. Uploads are PUT requests
+// that ask first (Expect: 100-continue), in chunks when they are based on time. An unprivileged ping does not hear that
+// a host is unreachable and waits for its timeout. UDPEchoDiagnostics reports the response time as measured; the time
+// that an Echo Plus server took itself is in its time stamps.
 //
 // Everything is bounded: see the constants and Options. A run has no goroutine that outlives it; the echo server has
 // one, which ends when it is disabled and in Close. Close also ends what runs, and waits.

@@ -140,11 +140,10 @@ func (s *echoServer) settings() (set echoSettings, enabled bool, err error) {
 	if ref == "" {
 		return set, true, nil
 	}
-	name := ""
-	if s.stored != nil {
-		name = s.stored(ref + ".Name")
+	if s.stored == nil {
+		return set, false, nil // Attach will start it
 	}
-	addrs, err := s.p.addresses(name)
+	addrs, err := s.p.addresses(s.stored(ref + ".Name"))
 	if err != nil {
 		return set, false, fmt.Errorf("interface %s: %w", ref, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"twinspan/datamodel"
 )
@@ -238,12 +239,18 @@ func TestReset(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	// A hook that hangs ends with the context.
-	p = provider(t, Options{ResetStats: []string{"/bin/sh", "-c", "sleep 60"}})
+	p = provider(t, Options{ResetStats: []string{"/bin/sh", "-c", `echo > "$0"; sleep 30 & wait`, dir + "/started"}})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancelled := make(chan error)
 	go func() { _, err := p.Run(ctx, stats); cancelled <- err }()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(dir + "/started"); err == nil {
+			break
+		}
+	}
+	start := time.Now()
 	cancel()
-	if err := <-cancelled; !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
+	if err := <-cancelled; !errors.Is(err, context.Canceled) || time.Since(start) > 1500*time.Millisecond { // its child is gone too
+		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }

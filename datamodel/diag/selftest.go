@@ -27,6 +27,7 @@ func hook(ctx context.Context, argv []string, more ...string) (string, error) {
 	out := &head{}
 	c := exec.CommandContext(ctx, argv[0], append(append([]string(nil), argv[1:]...), more...)...)
 	c.Stdout, c.Stderr = out, out
+	killAll(c)
 	c.WaitDelay = 2 * time.Second // for children that keep the output open
 	err := c.Run()
 	return out.b.String(), err

@@ -1,6 +1,9 @@
 package diag
 
-import "syscall"
+import (
+	"os/exec"
+	"syscall"
+)
 
 // markSocket sets what packets of a socket carry: DSCP, and the priority that a VLAN maps to its PCP bits.
 func markSocket(v via) func(network, address string, c syscall.RawConn) error {
@@ -25,4 +28,10 @@ func markSocket(v via) func(network, address string, c syscall.RawConn) error {
 		}
 		return err
 	}
+}
+
+// killAll makes the end of a hook's context end its children too.
+func killAll(c *exec.Cmd) {
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 }

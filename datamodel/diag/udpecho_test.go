@@ -242,6 +242,11 @@ func TestEchoServer(t *testing.T) {
 func TestEchoServerAttach(t *testing.T) {
 	p := provider(t, Options{})
 	port := freePort(t)
+	// What the bridge drives after a restart comes before Attach: it must wait for what it does not know.
+	apply(t, p, "Enable", "true", "UDPPort", port, "SourceIPAddress", "127.0.0.1", "Interface", "Device.IP.Interface.1")
+	if p.echo.now != nil {
+		t.Error("runs on any interface")
+	}
 	p.Attach(stored(echoConfig+"Enable", "true", echoConfig+"UDPPort", port, echoConfig+"SourceIPAddress", "127.0.0.1",
 		echoConfig+"Interface", "Device.IP.Interface.1", "Device.IP.Interface.1.Name", "lo"))
 	if out := runs(t, p, udpEcho, "Host", "127.0.0.1", "Port", port, "Timeout", "1000"); out["SuccessCount"] != "1" {
