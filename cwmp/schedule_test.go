@@ -203,7 +203,7 @@ func TestDelayReboot(t *testing.T) {
 		if c != (RestartCause{Kind: RestartReboot}) {
 			t.Errorf("cause %+v", c)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("no restart")
 	}
 	n := r.acs.count()
@@ -231,7 +231,7 @@ func TestScheduleReboot(t *testing.T) {
 	r.sys("Device.ManagementServer.ScheduleReboot", time.Now().Add(1500*time.Millisecond).UTC().Format(time.RFC3339))
 	select {
 	case <-f.asked:
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("no restart")
 	}
 }

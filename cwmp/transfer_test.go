@@ -588,7 +588,7 @@ func TestDamagedRecord(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "record mark is damaged") {
 			t.Errorf("Run returned %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("Run goes on")
 	}
 	if r.acs.count() != 1 {
