@@ -524,6 +524,9 @@ func TestModel(t *testing.T) {
 				for _, leaf := range rapid.SliceOfNDistinct(rapid.SampledFrom(modelLeaves), 1, 3, rapid.ID[string]).Draw(rt, "leaves") {
 					values[leaf] = rapid.SampledFrom([]string{"100", "200", "300"}).Draw(rt, "value")
 					obj, name := datamodel.SplitParam(leaf)
+					if name == "Alias" {
+						values[leaf] = "a" + values[leaf]
+					}
 					ops = append(ops, set(obj, name, values[leaf]))
 				}
 				c := Change{Ops: ops, Atomic: rapid.Bool().Draw(rt, "atomic")}

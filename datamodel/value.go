@@ -221,7 +221,7 @@ func (f *Facts) enumText() string {
 	return b.String()
 }
 
-// checkNamed covers the address types whose data type has no pattern in the model. The empty value means "none".
+// checkNamed covers the named types whose data type has no pattern in the model. The empty value means "none".
 func (f *Facts) checkNamed(c string) error {
 	if c == "" || f.Type != TypeString {
 		return nil
@@ -236,6 +236,10 @@ func (f *Facts) checkNamed(c string) error {
 		ok = err == nil && a.Is6() && a.Zone() == ""
 	case "IPPrefix", "IPv6Prefix":
 		ok = prefixOK(c, f.Named == "IPv6Prefix")
+	case "Alias":
+		if l := c[0] | 0x20; l < 'a' || l > 'z' { // TP-469 1.88, TR-069 3.6.1
+			return Fail(InvalidValue, "", "an Alias begins with a letter")
+		}
 	}
 	if !ok {
 		return Fail(InvalidValue, "", "not an "+f.Named)

@@ -27,6 +27,7 @@ func TestCanonical(t *testing.T) {
 	dec := Facts{Type: TypeDecimal, Range: []Range{{Min: i64(-2), Max: i64(2)}}}
 	ip, ip6 := Facts{Type: TypeString, Named: "IPAddress"}, Facts{Type: TypeString, Named: "IPv6Address"}
 	prefix := Facts{Type: TypeString, Named: "IPPrefix"}
+	alias := Facts{Type: TypeString, Named: "Alias"}
 	tests := []struct {
 		f    Facts
 		in   string
@@ -40,6 +41,7 @@ func TestCanonical(t *testing.T) {
 		{enum, "Up", "Up", 0}, {enum, "Down", "Down", 0}, {enum, "up", "!", InvalidValue}, {enum, "", "!", InvalidValue},
 		{mac, "", "", 0}, {mac, "00:11:22:aa:BB:cc", "00:11:22:aa:BB:cc", 0}, {mac, "x00:11:22:aa:BB:cc", "!", InvalidValue},
 		{mac, "00:11:22:aa:BB:cc\n", "!", InvalidValue},
+		{alias, "", "", 0}, {alias, "cpe-1", "cpe-1", 0}, {alias, "Z", "Z", 0}, {alias, "1-bad", "!", InvalidValue}, {alias, " a", "!", InvalidValue}, {alias, "ä", "!", InvalidValue},
 		{boolean, "1", "true", 0}, {boolean, " true ", "true", 0}, {boolean, "0", "false", 0}, {boolean, "TRUE", "!", InvalidType}, {boolean, "", "!", InvalidType},
 		{num, "+5", "5", 0}, {num, "005", "5", 0}, {num, "-0", "0", 0}, {num, "-2147483648", "-2147483648", 0},
 		{num, "2147483648", "!", InvalidValue}, {num, "5.0", "!", InvalidType}, {num, "", "!", InvalidType}, {num, "0x5", "!", InvalidType}, {num, "٣", "!", InvalidType},
