@@ -139,3 +139,66 @@ func encode(t testing.TB, rec *usprecord.Record) []byte {
 	}
 	return b
 }
+
+// brokerEnd is a link to a broker that names no response topics.
+type brokerEnd struct {
+	in  chan []byte
+	out chan sent
+}
+
+type sent struct {
+	dest string
+	rec  []byte
+}
+
+func (b *brokerEnd) Run(ctx context.Context, h mtp.Handler, onState func(mtp.State)) error {
+	onState(mtp.State{Up: true, LinkID: 900, ReplyTopic: "usp/agent"})
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case rec := <-b.in:
+			h.HandleRecord(ctx, mtp.Inbound{Record: rec, From: mtp.Identity{Encrypted: true, Broker: true}, Transport: "MQTT", LinkID: 900, Reject: func(string) {}})
+		}
+	}
+}
+
+func (b *brokerEnd) Send(_ context.Context, dest string, rec []byte) error {
+	b.out <- sent{dest, rec}
+	return nil
+}
+
+// A Controller behind a broker that names no response topic is answered on its configured one.
+func TestFieldNoResponseTopic(t *testing.T) {
+	r := newRig(t, func(p *datamodel.Profile, o *Options) {
+		o.Trust.AllowBroker = true
+		for k, v := range map[string]string{"Device.MQTT.Client.1.Enable": "true", "Device.MQTT.Client.1.BrokerAddress": "broker", "Device.MQTT.Client.1.TransportProtocol": "TLS",
+			"Device.LocalAgent.MTP.1.Enable": "true", "Device.LocalAgent.MTP.1.Protocol": "MQTT", "Device.LocalAgent.MTP.1.MQTT.Reference": "Device.MQTT.Client.1",
+			"Device.LocalAgent.Controller.2.MTP.2.Enable": "true", "Device.LocalAgent.Controller.2.MTP.2.Protocol": "MQTT",
+			"Device.LocalAgent.Controller.2.MTP.2.MQTT.Topic":             "usp/controller/two",
+			"Device.LocalAgent.Controller.2.MTP.2.MQTT.AgentMTPReference": "Device.LocalAgent.MTP.1"} {
+			p.Factory[k] = v
+		}
+	})
+	r.stop()
+	b := &brokerEnd{in: make(chan []byte, 1), out: make(chan sent, 16)}
+	r.factory.ends["broker"] = b
+	r.start()
+	r.c1.waitUp()
+	r.c2.waitUp()
+	b.in <- encode(t, messageRecord(t, c2ID, &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device.LocalAgent.EndpointID"}}}}))
+	for {
+		select {
+		case s := <-b.out:
+			rec, err := usp.OpenRecord(s.rec, c2ID, usp.DefaultLimits())
+			if err != nil || s.dest != "usp/controller/two" {
+				t.Fatalf("%v to %q", err, s.dest)
+			}
+			if rec.Kind == usp.KindMessage {
+				return
+			}
+		case <-time.After(soon):
+			t.Fatal("no answer")
+		}
+	}
+}

@@ -133,7 +133,7 @@ func (m *manager) start(ctx context.Context, key string, s Spec) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &runner{a: a, key: key, spec: s, topics: s.MQTT.Topics, t: t, cancel: cancel, done: make(chan struct{}), greeted: map[string]bool{},
 		dests: map[string]string{}, links: map[uint64]func(){}}
-	h := &linkHandler{a: a, local: key == localKey, peer: s.Peer,
+	h := &linkHandler{a: a, run: r, local: key == localKey, peer: s.Peer,
 		dial: s.Kind == "WebSocketClient" || s.Kind == "UDSConnect" || s.Kind == "MQTT"}
 	m.links[key] = r
 	started := a.spawn("transport", func(context.Context) {
@@ -276,6 +276,21 @@ func (r *runner) state(s mtp.State) {
 	for _, p := range a.allPeers() {
 		p.out.linkUp()
 	}
+}
+
+// back is the configured way to a Controller over this broker, for answers to records that name no response topic; nil
+// when there is none. Many Controllers in the field leave the topic out and wait on the one that was configured.
+func (r *runner) back(eid string) func(ctx context.Context, rec []byte) error {
+	if r == nil || r.spec.Kind != "MQTT" {
+		return nil
+	}
+	r.mu.Lock()
+	dest := r.dests[eid]
+	r.mu.Unlock()
+	if dest == "" {
+		return nil
+	}
+	return func(ctx context.Context, rec []byte) error { return r.t.Send(ctx, dest, rec) }
 }
 
 func (r *runner) down() {

@@ -22,9 +22,10 @@ const sendTime = 10 * time.Second
 // linkHandler is the mtp.Handler of one transport: it remembers which configuration the records came by.
 type linkHandler struct {
 	a     *Agent
-	local bool   // the local listener of Options
-	peer  string // the only Endpoint ID expected, "" for any
-	dial  bool   // we dialled
+	run   *runner // nil when somebody else runs the transport
+	local bool    // the local listener of Options
+	peer  string  // the only Endpoint ID expected, "" for any
+	dial  bool    // we dialled
 }
 
 // HandleRecord implements mtp.Handler.
@@ -63,6 +64,9 @@ func (a *Agent) receive(ctx context.Context, h *linkHandler, in mtp.Inbound) {
 		a.counts.refused.Add(1)
 		a.slow.Warn("usp_record_refused", "from", rec.From, "transport", in.Transport, "reason", err.Error())
 		return // R-MTP.5: an invalid source gets no answer
+	}
+	if in.Reply == nil {
+		in.Reply = h.run.back(rec.From)
 	}
 	p.heard(ctx, h, in)
 	switch rec.Kind {
