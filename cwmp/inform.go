@@ -47,7 +47,7 @@ func (c *CPE) buildInform(ctx context.Context, job sessionJob) (*soap.Inform, er
 		}
 	}
 	names = append(names, c.informParameters(ctx, v, job.events)...)
-	seen := map[string]bool{}
+	seen, sp := map[string]bool{}, newSpeller(ctx, v)
 	for _, name := range names {
 		ms, err := resolve(v, name)
 		if err != nil {
@@ -58,7 +58,7 @@ func (c *CPE) buildInform(ctx context.Context, job sessionJob) (*soap.Inform, er
 				continue
 			}
 			seen[match.Path] = true
-			if m.ParameterList, err = appendValues(ctx, v, match, m.ParameterList); err != nil {
+			if m.ParameterList, err = appendValues(ctx, v, sp, match, m.ParameterList); err != nil {
 				continue
 			}
 		}

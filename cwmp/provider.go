@@ -19,7 +19,7 @@ type provider struct {
 
 // fixedValues are parameters that say what this CPE can do.
 var fixedValues = map[string]string{
-	"AliasBasedAddressing":                      "false",
+	"AliasBasedAddressing":                      "true",
 	"InstanceWildcardsSupported":                "true",
 	"SupportedConnReqMethods":                   "HTTP",
 	"HTTPCompressionSupported":                  "GZIP,Deflate",
@@ -68,8 +68,6 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, params []str
 // unbuilt are parameters that would switch on what this CPE cannot do, with the values that leave it off. Accepting another
 // would be a promise nobody keeps.
 var unbuilt = map[string][]string{
-	"AutoCreateInstances":             {"false"},
-	"InstanceMode":                    {"InstanceNumber"},
 	"STUNEnable":                      {"false"},
 	"ConnReqXMPPConnection":           {""},
 	"HeartbeatPolicy.Enable":          {"false"},

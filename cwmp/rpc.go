@@ -43,11 +43,11 @@ func (s *session) dispatch(ctx context.Context, req *soap.Envelope) (answer soap
 	case *soap.GetParameterValues:
 		return s.getParameterValues(ctx, m)
 	case *soap.GetParameterNames:
-		return s.getParameterNames(m)
+		return s.getParameterNames(ctx, m)
 	case *soap.SetParameterValues:
 		return s.setParameterValues(ctx, m, ref)
 	case *soap.GetParameterAttributes:
-		return s.getParameterAttributes(m)
+		return s.getParameterAttributes(ctx, m)
 	case *soap.SetParameterAttributes:
 		return s.setParameterAttributes(ctx, m, ref)
 	case *soap.AddObject:
@@ -104,156 +104,6 @@ func (s *session) queueTransfer(ctx context.Context, t *transfer) error {
 	return s.c.call(ctx, func() error { return s.c.addTransfer(ctx, t) })
 }
 
-// setParameterValues is one change, all or nothing; ParameterKey rides in its commit (TR-069 A.3.2.1).
-func (s *session) setParameterValues(ctx context.Context, m *soap.SetParameterValues, ref string) (soap.Message, error) {
-	if len(m.ParameterList) == 0 {
-		return nil, soap.NewFault(soap.InvalidArguments, "ParameterList is empty")
-	}
-	seen := make(map[string]bool, len(m.ParameterList))
-	change := bridge.Change{Ref: ref, Atomic: true, AllErrors: true, Ops: make([]bridge.Op, 0, len(m.ParameterList)),
-		System: map[string]string{parameterKeyPath: m.ParameterKey}}
-	for _, v := range m.ParameterList {
-		if seen[v.Name] { // SPV-06
-			return nil, soap.NewFault(soap.InvalidArguments, "the same parameter twice: "+cut(v.Name, 200))
-		}
-		seen[v.Name] = true
-		object, name := datamodel.SplitParam(v.Name)
-		change.Ops = append(change.Ops, bridge.Op{Kind: bridge.OpSet, Path: object,
-			Settings: []bridge.Setting{{Name: name, Value: s.lexical(v), Required: true}}})
-	}
-	if fault := badNames(m.ParameterList); fault != nil {
-		// The good ones are judged too, so that the fault lists every bad parameter; nothing can be committed.
-		change.DryRun = true
-		res, err := s.shield.Apply(ctx, s.judgeable(change))
-		if err == nil || len(res.Outcomes) > 0 {
-			fault.SetParameterValuesFault = mergeFaults(m.ParameterList, fault.SetParameterValuesFault, res, change)
-		}
-		return nil, fault
-	}
-	res, err := s.shield.Apply(ctx, change)
-	if fault := spvFault(m.ParameterList, res, err); fault != nil {
-		for i := range fault.SetParameterValuesFault {
-			s.booleanValue(&fault.SetParameterValuesFault[i])
-		}
-		return nil, fault
-	}
-	return &soap.SetParameterValuesResponse{Status: status(res)}, nil
-}
-
-// booleanValue makes a text that is no boolean an invalid value: the four texts of a boolean are like an enumeration. SPV-09
-func (s *session) booleanValue(f *soap.SetParameterValuesFault) {
-	if f.FaultCode != soap.InvalidParameterType {
-		return
-	}
-	m, ok := s.c.e.Schema().Lookup(canonicalPath(f.ParameterName))
-	if ok && m.Param != nil && m.Param.Any().Type == datamodel.TypeBoolean {
-		f.FaultCode = soap.InvalidParameterValue
-	}
-}
-
-// badNames finds what is no full parameter name. SPV-11
-func badNames(list []soap.ParameterValue) *soap.Fault {
-	var fault *soap.Fault
-	for _, v := range list {
-		if fullName(v.Name) {
-			continue
-		}
-		if fault == nil {
-			fault = soap.NewFault(soap.InvalidArguments, "")
-		}
-		fault.SetParameterValuesFault = append(fault.SetParameterValuesFault,
-			soap.SetParameterValuesFault{ParameterName: v.Name, FaultCode: soap.InvalidParameterName, FaultString: "not the full name of a parameter"})
-	}
-	return fault
-}
-
-// fullName reports whether a name can be that of one parameter: no partial path, no wildcard, no command or event.
-func fullName(name string) bool {
-	return name != "" && len(name) <= 256 && !strings.HasSuffix(name, ".") && !strings.ContainsAny(name, "*[]{}()!#+") &&
-		strings.Contains(name, ".")
-}
-
-// judgeable leaves out of a change the operations with bad names.
-func (s *session) judgeable(c bridge.Change) bridge.Change {
-	ops := make([]bridge.Op, 0, len(c.Ops))
-	for _, op := range c.Ops {
-		if fullName(op.Path + op.Settings[0].Name) {
-			ops = append(ops, op)
-		}
-	}
-	c.Ops, c.System = ops, nil
-	return c
-}
-
-// mergeFaults puts the faults of the judged parameters and of the bad names into the order of the request.
-func mergeFaults(list []soap.ParameterValue, bad []soap.SetParameterValuesFault, res bridge.Result, c bridge.Change) []soap.SetParameterValuesFault {
-	by := map[string]soap.SetParameterValuesFault{}
-	for _, f := range bad {
-		by[f.ParameterName] = f
-	}
-	i := 0
-	for _, op := range c.Ops {
-		name := op.Path + op.Settings[0].Name
-		if !fullName(name) {
-			continue
-		}
-		if i < len(res.Outcomes) {
-			if err := outcomeError(res.Outcomes[i]); err != nil {
-				by[name] = parameterFault(name, err)
-			}
-		}
-		i++
-	}
-	var out []soap.SetParameterValuesFault
-	for _, v := range list {
-		if f, ok := by[v.Name]; ok {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
-// lexical gives what XSD's whitespace rule leaves of a value (SPV-10: " 5 " is a number). The model's type decides, not the
-// xsi:type: many ACSs send xsd:string for everything.
-func (s *session) lexical(v soap.ParameterValue) string {
-	m, ok := s.c.e.Schema().Lookup(canonicalPath(v.Name))
-	if !ok || m.Param == nil || m.Param.Any().Type == datamodel.TypeString {
-		return v.Value
-	}
-	return strings.TrimSpace(v.Value)
-}
-
-// spvFault lists every bad parameter under fault 9003 (TR-069 A.5; SPV-03, SPV-04).
-func spvFault(list []soap.ParameterValue, res bridge.Result, err error) *soap.Fault {
-	var bad []soap.SetParameterValuesFault
-	full := false
-	for i, o := range res.Outcomes {
-		if i >= len(list) {
-			break
-		}
-		if oerr := outcomeError(o); oerr != nil {
-			full = full || datamodel.ReasonOf(oerr) == datamodel.Resources
-			bad = append(bad, parameterFault(list[i].Name, oerr))
-		}
-	}
-	switch {
-	case err == nil && len(bad) == 0:
-		return nil
-	case full || datamodel.ReasonOf(err) == datamodel.Resources && err != nil:
-		return soap.NewFault(soap.ResourcesExceeded, "") // top level only
-	case len(bad) == 0:
-		f := FaultFrom(err)
-		switch f.Code {
-		case soap.RequestDenied, soap.InternalError, soap.InvalidArguments:
-			return f
-		}
-		return soap.NewFault(soap.InvalidArguments, f.FaultString)
-	}
-	f := soap.NewFault(soap.InvalidArguments, "")
-	f.SetParameterValuesFault = bad
-	return f
-}
-
 // outcomeError is the most exact thing that went wrong with an operation: a parameter before its object before the whole.
 func outcomeError(o bridge.Outcome) error {
 	for _, obj := range o.Objects {
@@ -294,8 +144,12 @@ func (s *session) addObject(ctx context.Context, m *soap.AddObject, ref string) 
 	if !objectName(m.ObjectName) {
 		return nil, soap.NewFault(soap.InvalidParameterName, "ObjectName is not the path of a table")
 	}
+	op := bridge.Op{Kind: bridge.OpAdd, Path: m.ObjectName}
+	if table, alias, ok := splitAlias(m.ObjectName); ok { // ALI-02, ALI-03
+		op.Path, op.Alias = table, alias
+	}
 	res, err := s.shield.Apply(ctx, bridge.Change{Ref: ref, Atomic: true,
-		Ops:    []bridge.Op{{Kind: bridge.OpAdd, Path: m.ObjectName}},
+		Ops:    []bridge.Op{op},
 		System: map[string]string{parameterKeyPath: m.ParameterKey}})
 	if err := changeError(res, err); err != nil { // ADD-07: nothing was committed
 		return nil, objectFault(err)
@@ -316,7 +170,7 @@ func (s *session) deleteObject(ctx context.Context, m *soap.DeleteObject, ref st
 	if !objectName(m.ObjectName) {
 		return nil, soap.NewFault(soap.InvalidParameterName, "ObjectName is not the path of a row")
 	}
-	ms, err := s.shield.View().Resolve(m.ObjectName, datamodel.ResolvePolicy{Want: datamodel.WantObject, MissingIsError: true, AllowTable: true})
+	ms, err := s.shield.View().Resolve(m.ObjectName, aliasPolicy)
 	if err != nil {
 		return nil, objectFault(err)
 	}
@@ -324,7 +178,7 @@ func (s *session) deleteObject(ctx context.Context, m *soap.DeleteObject, ref st
 		return nil, soap.NewFault(soap.InvalidParameterName, "ObjectName is not the path of a row")
 	}
 	res, err := s.shield.Apply(ctx, bridge.Change{Ref: ref, Atomic: true,
-		Ops:    []bridge.Op{{Kind: bridge.OpDelete, Path: m.ObjectName}},
+		Ops:    []bridge.Op{{Kind: bridge.OpDelete, Path: ms[0].Path}},
 		System: map[string]string{parameterKeyPath: m.ParameterKey}})
 	if err := changeError(res, err); err != nil {
 		return nil, objectFault(err)
@@ -334,5 +188,6 @@ func (s *session) deleteObject(ctx context.Context, m *soap.DeleteObject, ref st
 
 // objectName reports whether a name can be that of one object: it ends in a dot and is no search.
 func objectName(name string) bool {
-	return strings.HasSuffix(name, ".") && len(name) <= 256 && !strings.ContainsAny(name, "*[]{}()!#+")
+	_, ok := aliased(name)
+	return ok && strings.HasSuffix(name, ".") && len(name) <= 256 && !strings.ContainsAny(name, "*{}()!#+")
 }

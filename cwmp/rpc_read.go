@@ -18,7 +18,7 @@ var errTooMany = datamodel.Fail(datamodel.Resources, "", "more entries than one 
 // resolve finds what a name of the ACS means: the empty string is the top, a partial path ends in a dot, wildcards stand for
 // instances (TR-069 3.6.2). One name may give several matches only with wildcards.
 func resolve(v *bridge.View, name string) ([]datamodel.Match, error) {
-	if strings.ContainsAny(name, "[]{}()!#") {
+	if strings.ContainsAny(name, "{}()!#") {
 		return nil, datamodel.Fail(datamodel.NotSupported, name, "")
 	}
 	if len(name) > 256 {
@@ -28,7 +28,7 @@ func resolve(v *bridge.View, name string) ([]datamodel.Match, error) {
 	if name == "" || strings.HasSuffix(name, ".") {
 		want = datamodel.WantObject // GPN-08: an object without its dot is an invalid name
 	}
-	return v.Resolve(name, datamodel.ResolvePolicy{Want: want, MissingIsError: true, AllowTable: true})
+	return v.Resolve(name, datamodel.ResolvePolicy{Want: want, MissingIsError: true, AllowTable: true, CWMPAlias: true})
 }
 
 // wireType is the xsi:type of a parameter (TR-069 A.2.1).
@@ -61,18 +61,19 @@ func wireType(p *datamodel.Param) soap.Type {
 }
 
 // appendValues reads one match: a parameter, or everything below an object or table.
-func appendValues(ctx context.Context, v *bridge.View, m datamodel.Match, out []soap.ParameterValue) ([]soap.ParameterValue, error) {
+func appendValues(ctx context.Context, v *bridge.View, sp *speller, m datamodel.Match, out []soap.ParameterValue) ([]soap.ParameterValue, error) {
 	if m.Param != nil {
 		value, err := v.Value(ctx, m)
 		if err != nil {
 			return out, err
 		}
-		return append(out, soap.ParameterValue{Name: m.Path, Value: value, Type: wireType(m.Param)}), nil
+		return append(out, soap.ParameterValue{Name: sp.path(m.Path), Value: sp.value(m.Param, value), Type: wireType(m.Param)}), nil
 	}
 	var failed error
 	err := v.Objects(m, 0, func(o datamodel.Match) bool {
+		at := sp.path(o.Path)
 		failed = v.Params(ctx, o, func(p *datamodel.Param, value string) bool {
-			out = append(out, soap.ParameterValue{Name: o.Path + p.Name, Value: value, Type: wireType(p)})
+			out = append(out, soap.ParameterValue{Name: at + p.Name, Value: sp.value(p, value), Type: wireType(p)})
 			return len(out) <= maxAnswer
 		})
 		if len(out) > maxAnswer {
@@ -93,13 +94,14 @@ func (s *session) getParameterValues(ctx context.Context, m *soap.GetParameterVa
 	}
 	v := s.shield.View()
 	out := make([]soap.ParameterValue, 0, len(m.ParameterNames))
+	sp := newSpeller(ctx, v)
 	for _, name := range m.ParameterNames {
 		ms, err := resolve(v, name)
 		if err != nil {
 			return nil, err
 		}
 		for _, match := range ms {
-			if out, err = appendValues(ctx, v, match, out); err != nil {
+			if out, err = appendValues(ctx, v, sp, match, out); err != nil {
 				return nil, err
 			}
 		}
@@ -111,13 +113,13 @@ func (s *session) getParameterValues(ctx context.Context, m *soap.GetParameterVa
 }
 
 // getParameterNames lists names (TR-069 A.3.2.3).
-func (s *session) getParameterNames(m *soap.GetParameterNames) (soap.Message, error) {
+func (s *session) getParameterNames(ctx context.Context, m *soap.GetParameterNames) (soap.Message, error) {
 	v := s.shield.View()
 	ms, err := resolve(v, m.ParameterPath)
 	if err != nil {
 		return nil, err
 	}
-	n := namer{v: v}
+	n := namer{v: v, sp: newSpeller(ctx, v)}
 	switch {
 	case m.ParameterPath == "" && m.NextLevel: // the root object only
 		n.add(ms[0])
@@ -142,6 +144,7 @@ func (s *session) getParameterNames(m *soap.GetParameterNames) (soap.Message, er
 // namer gathers ParameterInfoStructs.
 type namer struct {
 	v   *bridge.View
+	sp  *speller
 	out []soap.ParameterInfo
 }
 
@@ -150,7 +153,7 @@ func (n *namer) add(m datamodel.Match) {
 	if m.Param != nil || m.Object.Multi { // a plain object is never writable
 		writable = n.v.Writable(m)
 	}
-	n.out = append(n.out, soap.ParameterInfo{Name: m.Path, Writable: writable})
+	n.out = append(n.out, soap.ParameterInfo{Name: n.sp.path(m.Path), Writable: writable})
 }
 
 func (n *namer) params(o datamodel.Match) {
@@ -208,15 +211,16 @@ func childPath(parent string, c *datamodel.Object) string {
 }
 
 // getParameterAttributes lists the attributes of every leaf that the names stand for (TR-069 A.3.2.5). ATT-01, ATT-02
-func (s *session) getParameterAttributes(m *soap.GetParameterAttributes) (soap.Message, error) {
+func (s *session) getParameterAttributes(ctx context.Context, m *soap.GetParameterAttributes) (soap.Message, error) {
 	if len(m.ParameterNames) == 0 {
 		return nil, soap.NewFault(soap.InvalidArguments, "ParameterNames is empty")
 	}
 	v := s.shield.View()
 	var out []soap.ParameterAttribute
+	sp := newSpeller(ctx, v)
 	add := func(leaf datamodel.Match) {
 		a := v.Attr(leaf)
-		out = append(out, soap.ParameterAttribute{Name: leaf.Path, Notification: notification(v, leaf), AccessList: a.AccessList})
+		out = append(out, soap.ParameterAttribute{Name: sp.path(leaf.Path), Notification: notification(v, leaf), AccessList: a.AccessList})
 	}
 	for _, name := range m.ParameterNames {
 		ms, err := resolve(v, name)
