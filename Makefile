@@ -4,13 +4,12 @@ SHELL := /bin/bash
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
-# The agent is weighed (docs/decisions/0007): no HTTP/2, which neither protocol uses; inlining only where requests spend their
-# time; functions aligned to 16 bytes.
+# The agent is weighed (docs/decisions/0007): no HTTP/2, which neither protocol uses; inlining only in the runtime and what
+# stands closest to it; functions not aligned.
 empty :=
-HOT := runtime internal/runtime/... internal/abi internal/goarch internal/bytealg internal/sync sync sync/... strings slices \
-       twinspan/store twinspan/bridge twinspan/datamodel
+HOT := runtime internal/runtime/... internal/abi internal/goarch internal/bytealg internal/sync sync sync/... strings slices
 AGENT_FLAGS = -trimpath -tags nethttpomithttp2 -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=$(empty)) \
-              -ldflags '-s -w -funcalign=16 -X main.version=$(VERSION) $(LDEXTRA)'
+              -ldflags '-s -w -funcalign=1 -X main.version=$(VERSION) $(LDEXTRA)'
 OUT ?= bin/twinspan
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
