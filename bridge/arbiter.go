@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"twinspan/datamodel"
@@ -314,11 +315,13 @@ func NewOrder(phase Phase, o OrderOptions, rules ...Rule) (*ClassOrder, error) {
 			}
 		}
 	}
-	slices.SortStableFunc(c.rules, func(a, b compiledRule) int {
+	// sort, not slices: an instance of the generic sort for each kind of struct is paid for by the agent's size.
+	sort.SliceStable(c.rules, func(i, j int) bool {
+		a, b := &c.rules[i], &c.rules[j]
 		if a.literal != b.literal {
-			return b.literal - a.literal
+			return a.literal > b.literal
 		}
-		return len(b.elems) - len(a.elems)
+		return len(a.elems) > len(b.elems)
 	})
 	for i := range c.rules {
 		c.rules[i].at = i
@@ -386,6 +389,9 @@ func compileRule(r Rule) ([]compiledRule, error) {
 	}
 	return out, nil
 }
+
+// Alternatives expands the {a,b} of a rule's path; at most 64 results.
+func Alternatives(path string) ([]string, error) { return alternatives(path, 0) }
 
 // alternatives expands {a,b}; at most 64 results.
 func alternatives(p string, depth int) ([]string, error) {

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"slices"
+	"sort"
 	"sync"
 	"time"
 )
@@ -132,7 +133,7 @@ func (f *fights) frozen(now time.Time) []FrozenLeaf {
 			out = append(out, FrozenLeaf{path, l.winner, l.until, l.level})
 		}
 	}
-	slices.SortFunc(out, func(a, b FrozenLeaf) int { return a.Until.Compare(b.Until) })
+	sort.Slice(out, func(i, j int) bool { return out[i].Until.Before(out[j].Until) })
 	return out
 }
 

@@ -299,6 +299,11 @@ func (c *classes) of(writer string) string {
 	if ok {
 		return class
 	}
+	return ClassOf(writer)
+}
+
+// ClassOf guesses the class of a writer from its name, where nothing better is known; "" for none.
+func ClassOf(writer string) string {
 	switch {
 	case writer == "cwmp":
 		return ClassACS

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -237,6 +238,6 @@ func (e *Engine) Leases() []Lease {
 			out = append(out, cl.lease())
 		}
 	}
-	slices.SortFunc(out, func(a, b Lease) int { return int(int64(a.ID) - int64(b.ID)) })
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
 	return out
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -87,9 +88,30 @@ func (e *Engine) PhaseAt(v *store.Version) Phase {
 	return ""
 }
 
+// PhaseNow is the phase in force.
+func (e *Engine) PhaseNow() Phase { return e.PhaseAt(e.store.Head()) }
+
 // SetPhaseSource tells the engine where the phase of a version is written down. f runs on the store's writer goroutine,
 // for every transaction: it must be fast and pure. "" leaves it to the Arbiter.
 func (e *Engine) SetPhaseSource(f func(v *store.Version) Phase) { e.phase.Store(&f) }
+
+// SwapArbiter puts another arbiter in force from a commit of its own on, together with what stage writes. If it fails
+// the one before stays in force.
+func (e *Engine) SwapArbiter(ctx context.Context, a Arbiter, stage func(tx *store.Tx) error) error {
+	var old Arbiter
+	_, err := e.store.Update(ctx, store.Meta{Writer: sysPrefix + "policy", Kind: "policy"}, func(tx *store.Tx) error {
+		if err := stage(tx); err != nil {
+			return err
+		}
+		old = e.Arbiter()
+		e.SetArbiter(a) // here, so that no transaction comes between; what shares the commit's fsync fails with it
+		return nil
+	})
+	if err != nil && old != nil {
+		e.SetArbiter(old)
+	}
+	return err
+}
 
 // order of the version, nil if the Arbiter is none of this package.
 func (e *Engine) order(v *store.Version) *ClassOrder {

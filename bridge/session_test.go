@@ -609,6 +609,7 @@ type model struct {
 
 type modelLeaf struct {
 	value, owner, class string
+	by                  string // who wrote it, with a claim or without
 	rev                 uint64
 	co                  map[string]string // co-owner -> class
 	flips               int
@@ -652,6 +653,7 @@ func (m *model) write(w Writer, ops []Op, values map[string]string, whole bool, 
 			if w.Name == appC.Name { // no row, no claim
 				n.owner, n.class = "", ""
 			}
+			n.by = w.Name
 			if winner[leaf] != "" {
 				n.flips = 0
 			}
@@ -697,6 +699,9 @@ func (m *model) may(w Writer, leaf, v string, since uint64) bool {
 	}
 	rank, ranked := m.rank[w.Class]
 	if !ranked {
+		return false
+	}
+	if since != 0 && old.rev > since && old.by != w.Name && (m.phase == PhaseDualUSP || m.phase == PhaseUSPOnly) {
 		return false
 	}
 	if m.session[leaf] && w.Class != ClassACS {

@@ -2,6 +2,7 @@ package cwmp
 
 import (
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -114,7 +115,7 @@ func (q *eventQueue) freeze(valueChange bool) []event {
 	if valueChange {
 		list = append(list, event{Code: evValueChange})
 	}
-	slices.SortStableFunc(list, func(a, b event) int { return eventOrder(a.Code) - eventOrder(b.Code) })
+	sort.SliceStable(list, func(i, j int) bool { return eventOrder(list[i].Code) < eventOrder(list[j].Code) })
 	for len(list) > maxInformEvents {
 		i := slices.IndexFunc(list, event.multiple)
 		if i < 0 {

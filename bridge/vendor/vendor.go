@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"twinspan/bridge/policy"
 	"twinspan/datamodel"
 	"twinspan/store"
 )
@@ -61,7 +62,13 @@ func Extend(root *datamodel.Object, prefix string) error {
 	for _, out := range []string{"Revision", "Time", "Writer", "Protocol", "Reference", "Kind", "Change.{i}.Path", "Change.{i}.Operation", "Change.{i}.OldValue", "Change.{i}.NewValue", "Change.{i}.Verdict", "Change.{i}.Rule"} {
 		command.Outputs = append(command.Outputs, in("Entry.{i}."+out, text()))
 	}
-	obj.Commands = []*datamodel.Command{command}
+	obj.Commands = append([]*datamodel.Command{command}, arbitrationCommands(obj)...)
+	guard := func() *datamodel.Facts {
+		return &datamodel.Facts{Type: datamodel.TypeString, Access: datamodel.ReadWrite, Command: true}
+	}
+	revision := datamodel.NewParam(GuardParam, guard(), guard())
+	revision.Object = obj
+	obj.Params = append(obj.Params, revision)
 	root.Children = append(root.Children, obj)
 	sort.Slice(root.Children, func(i, j int) bool { return root.Children[i].Name < root.Children[j].Name })
 	return nil
@@ -70,6 +77,7 @@ func Extend(root *datamodel.Object, prefix string) error {
 // Engine is what the object tells of; *bridge.Engine is one.
 type Engine interface {
 	Store() *store.Store
+	arbitration
 }
 
 // Provider serves the object. Safe for concurrent use.
@@ -77,6 +85,7 @@ type Provider struct {
 	engine Engine
 	path   string
 	phase  func() string
+	policy *policy.Live // nil: no policy file
 }
 
 var (
@@ -109,10 +118,15 @@ func (p *Provider) Read(_ context.Context, _ datamodel.ObjectRef, params []strin
 }
 
 // Commands implements datamodel.Commander.
-func (p *Provider) Commands() []string { return []string{p.path + "GetJournal()"} }
+func (p *Provider) Commands() []string {
+	return append(p.arbitrationPaths(), p.path+"GetJournal()")
+}
 
 // Run implements datamodel.Commander.
 func (p *Provider) Run(ctx context.Context, inv datamodel.Invocation) (map[string]string, error) {
+	if name := strings.TrimPrefix(inv.Command, p.path); name != "GetJournal()" {
+		return p.arbitrate(ctx, name, inv)
+	}
 	most, err := strconv.Atoi(inv.Args["MaxEntries"])
 	if err != nil || most < 1 || most > MaxEntries {
 		return nil, datamodel.Fail(datamodel.InvalidArgs, inv.Command, fmt.Sprintf("MaxEntries must be 1 to %d", MaxEntries))

@@ -191,6 +191,7 @@ serial_number    = "SANDBOX1"
 software_version = "1.0.0"
 [bridge]
 phase = "dual-cwmp"
+commits_per_second = 0
 [[bridge.rule]]
 id          = "first-come"
 path        = "Device.Time.Client.3.Servers"

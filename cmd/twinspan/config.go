@@ -52,6 +52,12 @@ type BridgeConfig struct {
 	OnConflict string            `toml:"on_conflict"` // priority, yield, take, last
 	Rule       []BridgeRule      `toml:"rule"`
 	Classes    map[string]string `toml:"classes"` // Endpoint ID -> main, apps, user
+	// Policy is a policy file, which replaces on_conflict and the rules; loaded again on SIGHUP.
+	Policy string `toml:"policy"`
+	// FaultStyle of refusals: standard or vendor codes in both protocols; empty: vendor codes in USP only.
+	FaultStyle string `toml:"fault_style"`
+	// CommitsPerSecond of each Controller without a policy, default 20 after the first 100; 0 takes the bound away.
+	CommitsPerSecond *float64 `toml:"commits_per_second"`
 }
 
 // BridgeRule sets what happens when two writers want different values below a path.

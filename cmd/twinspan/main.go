@@ -1,7 +1,7 @@
 // Command twinspan is the device agent and its command line.
 //
 //	twinspan run --config FILE [--data DIR]     the agent
-//	twinspan get|set|add|del|operate|instances|schema|watch|journal ...
+//	twinspan get|set|add|del|operate|instances|schema|watch|journal|conflicts|owners|leases|policy ...
 //	twinspan store check FILE                    verify a database that no agent has open
 //	twinspan version
 //
@@ -59,6 +59,10 @@ func verbs() []verb {
 		{"schema", "[--all] PATH...", "what the device supports below a path", cliSchema},
 		{"watch", "[--type T] PATH...", "print changes as they happen (ValueChange, ObjectCreation, ObjectDeletion, OperationComplete, Event)", cliWatch},
 		{"journal", "[-n N] [--path PREFIX]", "who changed what, newest last", cliJournal},
+		{"conflicts", "", "who was refused what, and why", cliConflicts},
+		{"owners", "[--offset N] [PATH]", "who owns which values", cliOwners},
+		{"leases", "", "what is held for whom", cliLeases},
+		{"policy", "check FILE|simulate FILE|explain PATH WRITER|reload now", "check a policy file, try it on the journal, ask it", cliPolicy},
 		{"store", "check FILE", "verify a database file that no agent has open", cliStore},
 		{"completion", "bash", "print a completion script", cliCompletion},
 		{"version", "", "print the version", func(_ context.Context, _ []string, out io.Writer) error {

@@ -9,10 +9,10 @@ import (
 	"log/slog"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"twinspan/bridge"
+	"twinspan/bridge/policy"
 	"twinspan/bridge/vendor"
 	"twinspan/cwmp"
 	"twinspan/datamodel"
@@ -75,7 +75,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		log.Warn("the newest commit was incomplete, the one before is in force", "reason", lost)
 	}
 
-	engine, providers, err := c.newEngine(db, log)
+	engine, providers, live, err := c.newEngine(db, log)
 	// Providers outlive the engine, which asks them.
 	defer func() { err = errors.Join(err, closeAll(providers)) }()
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err := engine.AddProvider(m); err != nil {
 		return nil, err
 	}
-	uspAgent, err := c.newUSP(engine, log, boot)
+	uspAgent, err := c.newUSP(engine, log, boot, live)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +99,12 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err := engine.Start(ctx); err != nil {
 		return nil, err
 	}
+	if live != nil {
+		if err := live.Start(ctx); err != nil {
+			return nil, err
+		}
+	}
+	defer reloadOnHangup(ctx, live)()
 	if err := uspAgent.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -155,35 +161,43 @@ func bootAfter(r *cwmp.RestartError) *agent.BootInfo {
 }
 
 // newEngine loads profile and schema and builds the bridge. The providers are the caller's to close, also after an error.
-func (c *Config) newEngine(db *store.Store, log *slog.Logger) (*bridge.Engine, []datamodel.Provider, error) {
+func (c *Config) newEngine(db *store.Store, log *slog.Logger) (*bridge.Engine, []datamodel.Provider, *policy.Live, error) {
 	profile, err := c.loadProfile()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	schema, err := c.loadSchema(profile)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	prefix, err := vendor.Prefix(vendorDomain)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if err := vendor.Extend(schema.Root(), prefix); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	arbiter, err := c.arbiter()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	providers, err := c.providers(profile, log)
 	if err != nil {
-		return nil, providers, err
+		return nil, providers, nil, err
 	}
-	engine, err := bridge.New(bridge.Options{Schema: schema, Profile: profile, Store: db, Providers: providers, Arbiter: arbiter, Log: log.With("part", "bridge")})
+	o := bridge.Options{Schema: schema, Profile: profile, Store: db, Providers: providers, Arbiter: arbiter, Log: log.With("part", "bridge")}
+	c.arbitrationOptions(&o, prefix)
+	engine, err := bridge.New(o)
 	if err != nil {
-		return nil, providers, err
+		return nil, providers, nil, err
 	}
-	return engine, providers, engine.AddProvider(vendor.New(engine, prefix, func() string { return c.Bridge.Phase }))
+	live, err := c.newPolicy(engine, db, log)
+	if err != nil {
+		return nil, providers, nil, err
+	}
+	own := vendor.New(engine, prefix, func() string { return string(engine.PhaseNow()) })
+	own.SetPolicy(live)
+	return engine, providers, live, engine.AddProvider(own)
 }
 
 // closeAll closes the providers that have something to close.
@@ -195,19 +209,6 @@ func closeAll(providers []datamodel.Provider) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// arbiter builds the class order of the configured phase with the rules by path.
-func (c *Config) arbiter() (bridge.Arbiter, error) {
-	rules := []bridge.Rule{{ID: "default", Path: "Device.**", OnConflict: bridge.Conflict(c.Bridge.OnConflict)}}
-	for _, r := range c.Bridge.Rule {
-		path := r.Path
-		if strings.HasSuffix(path, ".") { // a partial path means everything below it
-			path += "**"
-		}
-		rules = append(rules, bridge.Rule{ID: r.ID, Path: path, OnConflict: bridge.Conflict(r.OnConflict)})
-	}
-	return bridge.NewClassOrder(bridge.Phase(c.Bridge.Phase), rules...)
 }
 
 // providers builds those that the profile or the configuration names; without any, the real machine.
@@ -267,7 +268,7 @@ func (t TLSFiles) mtp() mtp.TLSFiles {
 }
 
 // newUSP builds the USP agent. With usp.enabled = false it serves the command line only.
-func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.BootInfo) (*agent.Agent, error) {
+func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.BootInfo, live *policy.Live) (*agent.Agent, error) {
 	log = log.With("part", "usp")
 	if err := c.USP.TLS.check(); err != nil {
 		return nil, fmt.Errorf("usp.tls: %w", err)
@@ -286,14 +287,9 @@ func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.Boo
 	}
 	return agent.New(agent.Options{
 		EndpointID: c.endpointID(), Engine: engine, Factory: factory, Log: log, SoftwareVersion: c.Device.SoftwareVersion, Boot: boot, Limits: limits,
-		Trust: agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: true, AllowServerName: true},
-		Local: &agent.LocalListener{Path: c.socket(), EndpointID: cliEndpoint},
-		Classify: func(endpoint string, _ []string) string {
-			if class := c.Bridge.Classes[endpoint]; class != "" {
-				return class
-			}
-			return bridge.ClassMain
-		},
+		Trust:    agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: true, AllowServerName: true},
+		Local:    &agent.LocalListener{Path: c.socket(), EndpointID: cliEndpoint},
+		Classify: func(endpoint string, roles []string) string { return c.classOf(live, endpoint, roles) },
 	})
 }
 

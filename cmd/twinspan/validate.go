@@ -25,6 +25,13 @@ func (c *Config) validate() error {
 		}
 	}
 	add(oneOf("bridge.phase", c.Bridge.Phase, "cwmp-only", "shadow", "dual-cwmp", "dual-usp", "usp-only"))
+	add(oneOf("bridge.fault_style", c.Bridge.FaultStyle, "", "standard", "vendor"))
+	if c.Bridge.Policy != "" && len(c.Bridge.Rule) > 0 {
+		add(errors.New("bridge.policy and bridge.rule: rules belong into the policy file then"))
+	}
+	if r := c.Bridge.CommitsPerSecond; r != nil && (*r < 0 || *r > 1e6) {
+		add(fmt.Errorf("bridge.commits_per_second = %g: must be 0 to 1000000", *r))
+	}
 	conflicts := []string{"priority", "yield", "take", "last"}
 	add(oneOf("bridge.on_conflict", c.Bridge.OnConflict, conflicts...))
 	for i, r := range c.Bridge.Rule {

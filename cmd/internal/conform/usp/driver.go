@@ -186,6 +186,7 @@ serial_number    = "CONFORM1"
 software_version = "1.0.0"
 [bridge]
 phase = "usp-only"
+commits_per_second = 0
 [cwmp]
 enabled = false
 [log]
