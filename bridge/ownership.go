@@ -282,8 +282,7 @@ type OwnedLeaf struct {
 // after the first offset. more says that there are others.
 func (e *Engine) Owners(prefix string, offset, limit int) (list []OwnedLeaf, more bool) {
 	v := e.store.Head()
-	r := e.sysRun("owners", nil)
-	r.baseV, r.base, r.now = v, v.Rev(), time.Now()
+	r := &run{e: e, baseV: v, base: v.Rev(), now: time.Now()}
 	r.old = e.owners.age(r.now, e.ownerTTL(), v.Rev(), false)
 	order := e.order(v)
 	v.Walk("", func(path string, l store.Leaf) bool {

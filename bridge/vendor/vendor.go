@@ -69,6 +69,8 @@ func Extend(root *datamodel.Object, prefix string) error {
 	revision := datamodel.NewParam(GuardParam, guard(), guard())
 	revision.Object = obj
 	obj.Params = append(obj.Params, revision)
+	sort.Slice(obj.Params, func(i, j int) bool { return obj.Params[i].Name < obj.Params[j].Name }) // lookups search
+	sort.Slice(obj.Commands, func(i, j int) bool { return obj.Commands[i].Name < obj.Commands[j].Name })
 	root.Children = append(root.Children, obj)
 	sort.Slice(root.Children, func(i, j int) bool { return root.Children[i].Name < root.Children[j].Name })
 	return nil
