@@ -336,8 +336,8 @@ func (r *run) stage(tx *store.Tx) error {
 			return errHeld
 		}
 		if r.guarded != nil {
-			for i := range r.out {
-				if r.out[i].Err == nil {
+			for i := range r.out { // survivors would look as if they had been committed
+				if r.out[i].Err == nil && !r.c.Atomic {
 					r.out[i].Err = r.guarded
 				}
 			}
