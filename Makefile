@@ -8,7 +8,8 @@ GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 # stands closest to it; functions not aligned.
 empty :=
 HOT := runtime internal/runtime/... internal/abi internal/goarch internal/bytealg internal/sync sync sync/... strings slices
-AGENT_FLAGS = -trimpath -tags nethttpomithttp2 -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=$(empty)) \
+TAGS ?=
+AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(TAGS) -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=$(empty)) \
               -ldflags '-s -w -funcalign=1 -X main.version=$(VERSION) $(LDEXTRA)'
 OUT ?= bin/twinspan
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -24,7 +25,7 @@ build: ## bin/twinspan and bin/twinspan-lab: static, stripped
 	@$(MAKE) -s agent
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/twinspan-lab ./cmd/twinspan-lab
 
-agent: ## only the agent, to OUT (bin/twinspan)
+agent: ## only the agent, to OUT (bin/twinspan); TAGS=diag adds the diagnostics commands
 	CGO_ENABLED=0 go build $(AGENT_FLAGS) -o $(OUT) ./cmd/twinspan
 
 sandbox: build ## the main job in one terminal: ACS, broker, two Controllers and the real agent (no root)

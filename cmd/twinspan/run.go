@@ -105,6 +105,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		}
 	}
 	defer reloadOnHangup(ctx, live)()
+	attachDiag(providers, db)
 	if err := uspAgent.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -229,6 +230,12 @@ func (c *Config) providers(p *datamodel.Profile, log *slog.Logger) ([]datamodel.
 				return out, err
 			}
 			out = append(out, l)
+		case "diag":
+			d, err := newDiag(opts, log)
+			if err != nil {
+				return out, err
+			}
+			out = append(out, d)
 		case "sim":
 			s := sim.New("sim")
 			if err := s.Configure(opts); err != nil {
@@ -236,7 +243,7 @@ func (c *Config) providers(p *datamodel.Profile, log *slog.Logger) ([]datamodel.
 			}
 			out = append(out, s)
 		default:
-			return out, fmt.Errorf("profile %s: unknown provider %q (there are linux, sim)", p.Name, name)
+			return out, fmt.Errorf("profile %s: unknown provider %q (there are linux, diag, sim)", p.Name, name)
 		}
 	}
 	return out, nil

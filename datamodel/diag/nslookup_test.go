@@ -21,14 +21,21 @@ const nsLookup = dnsDiag + "NSLookupDiagnostics()"
 // nameServer answers over UDP and TCP as a function says; nil bytes are no answer.
 func nameServer(t testing.TB, answer func(q dnsmessage.Message, tcp bool) []byte) (port uint16) {
 	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	port = c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	l, err := net.Listen("tcp4", c.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
+	var c *net.UDPConn
+	var l net.Listener
+	for try := 0; ; try++ { // one port for both, and others take ports too
+		var err error
+		if c, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+			t.Fatal(err)
+		}
+		port = c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		if l, err = net.Listen("tcp4", c.LocalAddr().String()); err == nil {
+			break
+		}
+		c.Close()
+		if try == 20 {
+			t.Fatal(err)
+		}
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -1,4 +1,4 @@
-package diag_test
+package bridge_test
 
 import (
 	"context"

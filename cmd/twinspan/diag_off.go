@@ -1,0 +1,18 @@
+//go:build !diag
+
+package main
+
+import (
+	"errors"
+	"log/slog"
+
+	"twinspan/datamodel"
+	"twinspan/store"
+)
+
+// newDiag refuses: this agent was built without the diagnostics, which weigh half a megabyte (docs/decisions/0007).
+func newDiag(map[string]any, *slog.Logger) (datamodel.Provider, error) {
+	return nil, errors.New(`provider "diag" is not in this build; make agent TAGS=diag builds one that has it`)
+}
+
+func attachDiag([]datamodel.Provider, *store.Store) {}
