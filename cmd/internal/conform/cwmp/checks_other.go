@@ -1,0 +1,622 @@
+package conformcwmp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"twinspan/cwmp/soap"
+)
+
+var restartChecks = map[string]check{
+	"RB-01": {run: func(ctx context.Context, b *bench) error {
+		n := b.dev.Sessions()
+		if _, err := b.call(ctx, &soap.Reboot{CommandKey: "RB"}); err != nil {
+			return err
+		}
+		mark := b.tap.mark()
+		if err := b.quiet(ctx, mark, 700*time.Millisecond); err != nil {
+			return fmt.Errorf("before the session ended: %w", err)
+		}
+		b.endSession(ctx)
+		if b.dev.Sessions() != n+1 {
+			return errors.New("the session did not end in order")
+		}
+		_, err := b.tap.waitInform(ctx, mark, func(m *soap.Inform) bool { return hasEvent(m, "1 BOOT") })
+		return err
+	}},
+	"RB-02": {run: func(ctx context.Context, b *bench) error {
+		if _, err := b.call(ctx, &soap.Reboot{CommandKey: "RB"}); err != nil {
+			return err
+		}
+		if err := b.set(ctx, "", b.code(), "before-the-reboot"); err != nil {
+			return err
+		}
+		mark := b.tap.mark()
+		b.endSession(ctx)
+		b.holdNext()
+		if _, err := b.tap.waitInform(ctx, mark, func(m *soap.Inform) bool { return hasEvent(m, "1 BOOT") }); err != nil {
+			return err
+		}
+		return b.wantValue(ctx, b.code(), "before-the-reboot")
+	}},
+	"RB-03": {run: func(ctx context.Context, b *bench) error {
+		key := strings.Repeat("k", 33)
+		mark := b.tap.mark()
+		if _, err := b.call(ctx, &soap.Reboot{CommandKey: key}); err != nil {
+			return b.wantFault(err, "33 characters", soap.InvalidArguments)
+		}
+		b.endSession(ctx)
+		x, err := b.inform(ctx, mark, "M Reboot", 30*time.Second)
+		if err != nil {
+			return err
+		}
+		if !hasKey(x.inform(), "M Reboot", key) {
+			return fmt.Errorf("the key was cut: %s", events(x.inform()))
+		}
+		return nil
+	}},
+	"FR-01": {needs: []ability{canFresh}, run: factoryReset},
+	"FR-02": {needs: []ability{canFresh}, run: func(ctx context.Context, b *bench) error {
+		f, err := b.fileServer()
+		if err != nil {
+			return err
+		}
+		if _, err := b.call(ctx, &soap.Download{CommandKey: "gone", FileType: configType, URL: f.base + "/missing", DelaySeconds: 2}); err != nil {
+			return err
+		}
+		if err := b.schedule(ctx, "gone", 2); err != nil {
+			return err
+		}
+		mark := b.tap.mark()
+		if _, err := b.call(ctx, &soap.FactoryReset{}); err != nil {
+			return err
+		}
+		b.endSession(ctx)
+		if err := pause(ctx, 4*time.Second); err != nil {
+			return err
+		}
+		seen := false
+		for _, x := range b.tap.since(mark) {
+			if m := x.inform(); m != nil && !x.refused {
+				seen = true
+				b.observe("%s", events(m))
+				for _, e := range m.Event {
+					if strings.HasPrefix(e.EventCode, "M ") || e.EventCode == "7 TRANSFER COMPLETE" || e.EventCode == "3 SCHEDULED" {
+						return fmt.Errorf("after the reset came %s", events(m))
+					}
+				}
+			}
+		}
+		if !seen {
+			return errNothingCame
+		}
+		if len(f.got("/missing")) > 0 {
+			return errors.New("the transfer was made after the reset")
+		}
+		return nil
+	}},
+}
+
+func factoryReset(ctx context.Context, b *bench) error {
+	original, err := b.get(ctx, b.code())
+	if err != nil {
+		return err
+	}
+	if err := b.set(ctx, "changed", b.code(), "changed"); err != nil {
+		return err
+	}
+	name, err := b.text(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := b.attributes(ctx, name)
+	if err != nil {
+		return err
+	}
+	normal := list[name].Notification
+	if err := b.notify(ctx, 2, name); err != nil {
+		return err
+	}
+	n := b.dev.Sessions()
+	if _, err := b.call(ctx, &soap.FactoryReset{}); err != nil {
+		return err
+	}
+	mark := b.tap.mark()
+	b.endSession(ctx)
+	if b.dev.Sessions() != n+1 {
+		return errors.New("the session did not end in order")
+	}
+	b.holdNext()
+	x, err := b.tap.waitInform(ctx, mark, nil)
+	if err != nil {
+		return err
+	}
+	b.observe("%s", events(x.inform()))
+	if !hasEvent(x.inform(), "0 BOOTSTRAP") || !hasEvent(x.inform(), "1 BOOT") {
+		return fmt.Errorf("the Inform after the reset has %s", events(x.inform()))
+	}
+	for parameter, want := range map[string]string{b.ms("ParameterKey"): "", b.code(): original, b.ms("URL"): b.url(), b.ms("ConnectionRequestUsername"): ""} {
+		if err := b.wantValue(ctx, parameter, want); err != nil {
+			return err
+		}
+	}
+	return b.wantNotification(ctx, name, normal)
+}
+
+// diagnose runs a test and returns its final DiagnosticsState. pairs are its arguments.
+func (b *bench) diagnose(ctx context.Context, object string, patience time.Duration, pairs ...string) (string, error) {
+	if err := b.startDiagnosis(ctx, object, pairs...); err != nil {
+		return "", err
+	}
+	mark := b.tap.mark()
+	b.endSession(ctx)
+	b.holdNext()
+	if _, err := b.inform(ctx, mark, "8 DIAGNOSTICS COMPLETE", patience); err != nil {
+		return "", err
+	}
+	state, err := b.get(ctx, object+"DiagnosticsState")
+	b.observe("DiagnosticsState %s", state)
+	return state, err
+}
+
+func (b *bench) startDiagnosis(ctx context.Context, object string, pairs ...string) error {
+	if err := b.need(ctx, object+"DiagnosticsState"); err != nil {
+		return err
+	}
+	var full []string
+	for i, p := range pairs {
+		if i%2 == 0 {
+			p = object + p
+		}
+		full = append(full, p)
+	}
+	err := b.set(ctx, "", append(slices.Clone(full), object+"DiagnosticsState", "Requested")...)
+	if faultCode(err) == 0 {
+		return err
+	}
+	// Refused: if the arguments are fine and the request alone is not, this CPE does not run the test.
+	if err := b.set(ctx, "", full...); err != nil {
+		return fmt.Errorf("the arguments of %s: %w", object, err)
+	}
+	alone := b.set(ctx, "", object+"DiagnosticsState", "Requested")
+	var f *soap.Fault
+	if errors.As(alone, &f) && len(f.SetParameterValuesFault) == 1 {
+		return notApplicable("the CPE does not run this test: %d %s", f.SetParameterValuesFault[0].FaultCode, f.SetParameterValuesFault[0].FaultString)
+	}
+	return err
+}
+
+// wantState wants a test to end so.
+func (b *bench) wantState(ctx context.Context, want []string, object string, pairs ...string) error {
+	state, err := b.diagnose(ctx, object, 30*time.Second, pairs...)
+	if err != nil {
+		return err
+	}
+	for _, w := range want {
+		if state == w {
+			return nil
+		}
+	}
+	return fmt.Errorf("DiagnosticsState is %q instead of %v", state, want)
+}
+
+func (b *bench) diag(name string) string {
+	if b.root == "InternetGatewayDevice." {
+		return b.root + name + "Diagnostics."
+	}
+	return b.root + "IP.Diagnostics." + name + "."
+}
+
+var finished = []string{"Complete", "Completed"}
+
+// unlessUnit is the verdict of checks that need something to install.
+func unlessUnit(ctx context.Context, b *bench) error {
+	if err := b.needRPC(ctx, "ChangeDUState"); err != nil {
+		return err
+	}
+	return notShown("the runner has no deployment unit that this CPE takes")
+}
+
+var otherChecks = map[string]check{
+	"DISC-04": {verdict: notShown("a DHCPv6 server in the CPE's network is needed")},
+	"DISC-05": {verdict: notShown("a DHCP server in the CPE's network is needed")},
+	"DISC-06": {verdict: notShown("a DHCP server in the CPE's network is needed")},
+
+	"DIA-02": {run: func(ctx context.Context, b *bench) error {
+		return b.wantState(ctx, []string{"Error_CannotResolveHostName"}, b.diag("IPPing"), "Host", "no-such-host.invalid", "NumberOfRepetitions", "1")
+	}},
+	"DIA-04": {run: func(ctx context.Context, b *bench) error {
+		if err := b.wantState(ctx, finished, b.diag("IPPing"), "Host", "127.0.0.1", "NumberOfRepetitions", "1", "Timeout", "500"); err != nil {
+			return err
+		}
+		if err := b.set(ctx, "", b.diag("IPPing")+"Timeout", "600"); err != nil {
+			return err
+		}
+		return b.wantValue(ctx, b.diag("IPPing")+"DiagnosticsState", "None")
+	}},
+	"DIA-05": {run: func(ctx context.Context, b *bench) error {
+		object := b.diag("IPPing")
+		if err := b.startDiagnosis(ctx, object, "Host", "192.0.2.1", "NumberOfRepetitions", "100", "Timeout", "1000"); err != nil {
+			return err
+		}
+		if _, err := b.newSession(ctx); err != nil { // it runs between the sessions
+			return err
+		}
+		mark := b.tap.mark()
+		if err := b.set(ctx, "", object+"Timeout", "900"); err != nil {
+			return err
+		}
+		b.endSession(ctx)
+		if err := b.quiet(ctx, mark, 2500*time.Millisecond); err != nil {
+			return err
+		}
+		if _, err := b.newSession(ctx); err != nil {
+			return err
+		}
+		return b.wantValue(ctx, object+"DiagnosticsState", "None")
+	}},
+	"DIA-08": {verdict: notShown("a route of three hops is needed")},
+	"DIA-09": {run: downloadTest},
+	"DIA-10": {run: func(ctx context.Context, b *bench) error {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		return b.wantState(ctx, []string{"Error_InitConnectionFailed"}, b.diag("DownloadDiagnostics"), "DownloadURL", "http://127.0.0.1:"+port+"/x")
+	}},
+	"DIA-13": {run: func(ctx context.Context, b *bench) error {
+		object := b.root + "DNS.Diagnostics.NSLookupDiagnostics."
+		if err := b.wantState(ctx, finished, object, "HostName", "localhost", "NumberOfRepetitions", "2"); err != nil {
+			return err
+		}
+		if err := b.wantValue(ctx, object+"ResultNumberOfEntries", "2"); err != nil {
+			return err
+		}
+		return b.wantValue(ctx, object+"SuccessCount", "2")
+	}},
+	"DIA-15": {run: func(ctx context.Context, b *bench) error {
+		object := b.diag("IPPing")
+		if err := b.need(ctx, object+"DiagnosticsState"); err != nil {
+			return err
+		}
+		name := object + "DiagnosticsState"
+		err := b.set(ctx, "", name, "Canceled")
+		if err != nil {
+			return b.wantSetFault(err, "Canceled", map[string][]soap.FaultCode{name: {soap.InvalidParameterValue}})
+		}
+		b.endSession(ctx)
+		mark := b.tap.mark()
+		if err := b.quiet(ctx, mark, 1500*time.Millisecond); err != nil {
+			return err
+		}
+		if _, err := b.newSession(ctx); err != nil {
+			return err
+		}
+		return b.wantValue(ctx, name, "None")
+	}},
+
+	"DU-01": {run: unlessUnit},
+	"DU-02": {run: unlessUnit},
+	"DU-03": {run: func(ctx context.Context, b *bench) error {
+		if err := b.needRPC(ctx, "ChangeDUState"); err != nil {
+			return err
+		}
+		mark := b.tap.mark()
+		_, err := b.edited(ctx, &soap.GetRPCMethods{}, func(s string) string {
+			s = strings.Replace(s, "<cwmp:GetRPCMethods/>", "<cwmp:GetRPCMethods></cwmp:GetRPCMethods>", 1)
+			return strings.NewReplacer("<cwmp:GetRPCMethods>", `<cwmp:ChangeDUState><Operations xmlns:e="`+soap.NSEncoding+`" e:arrayType="cwmp:OperationStruct[1]"><UninstallOpStruct>`+
+				`<UUID>7e2a2ac4-5a51-5ab6-9c4a-111111111111</UUID><Version></Version><ExecutionEnvRef></ExecutionEnvRef></UninstallOpStruct></Operations><CommandKey>none</CommandKey>`,
+				"</cwmp:GetRPCMethods>", "</cwmp:ChangeDUState>").Replace(s)
+		})
+		if faultCode(err) != 0 {
+			return b.wantFault(err, "an unknown unit", soap.UnknownDU)
+		}
+		b.endSession(ctx)
+		x, err := b.tap.wait(ctx, mark, func(x *exchange) bool { return x.method() == "DUStateChangeComplete" })
+		if err != nil {
+			return errors.New("no DUStateChangeComplete")
+		}
+		if !regexp.MustCompile(`<FaultCode>9028</FaultCode>`).Match(x.Body) {
+			return fmt.Errorf("the result is %s", x.Body)
+		}
+		return nil
+	}},
+	"DU-04": {run: unlessUnit},
+	"DU-08": {run: unlessUnit},
+
+	"STUN-04": {run: func(ctx context.Context, b *bench) error {
+		if err := b.need(ctx, b.ms("STUNEnable"), b.ms("UDPConnectionRequestAddress")); err != nil {
+			return err
+		}
+		if err := b.set(ctx, "", b.ms("STUNEnable"), "true"); err != nil {
+			return notApplicable("STUN cannot be switched on: %v", err)
+		}
+		return notShown("the runner has no STUN server")
+	}},
+	"LWN-01": {run: lightweight},
+	"LWN-02": {run: lightweight},
+	"BLK-01": {run: bulkData},
+	"SEC-01": {run: func(ctx context.Context, b *bench) error {
+		bomb := `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">` +
+			`<!ENTITY e "&d;&d;&d;&d;&d;&d;&d;&d;&d;&d;"><!ENTITY f "&e;&e;&e;&e;&e;&e;&e;&e;&e;&e;">]>`
+		f, err := b.fileServer()
+		if err != nil {
+			return err
+		}
+		external := `<!DOCTYPE x SYSTEM "` + f.base + `/dtd">`
+		for _, head := range []string{bomb, external} {
+			if err := b.survives(ctx, func(s string) string {
+				i := strings.Index(s, "<soap-env:Envelope")
+				text := head + s[max(i, 0):]
+				if head == bomb {
+					text = strings.Replace(text, "</soap-env:Header>", "<x>&f;</x></soap-env:Header>", 1)
+				}
+				return text
+			}); err != nil {
+				return err
+			}
+		}
+		if len(f.got("/dtd")) > 0 {
+			return errors.New("the external DTD was fetched")
+		}
+		return nil
+	}},
+	"SEC-02": {run: func(ctx context.Context, b *bench) error {
+		var taken atomic.Int64
+		b.tap.onAfter(func(x *exchange) bool {
+			if x.reply() == "GetRPCMethods" {
+				x.RespBody = nil
+				x.Stream = func(w io.Writer) {
+					block := []byte(strings.Repeat(" ", 64<<10))
+					for taken.Load() < 100<<20 {
+						n, err := w.Write(block)
+						taken.Add(int64(n))
+						if err != nil {
+							return
+						}
+					}
+				}
+			}
+			return false
+		})
+		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if _, err := b.call(short, &soap.GetRPCMethods{}); err == nil {
+			return errors.New("it was answered")
+		}
+		b.observe("the CPE closed after at most %d MiB were written", taken.Load()>>20)
+		if taken.Load() >= 100<<20 {
+			return errors.New("all of it was read")
+		}
+		b.tap.clearHooks()
+		return b.alive(ctx)
+	}},
+	"SEC-03": {needs: []ability{canLocal}, run: func(ctx context.Context, b *bench) error {
+		if err := b.need(ctx, guardedPath); err != nil {
+			return notShown("which parameter the ACS may guard on this CPE is not known")
+		}
+		if err := b.set(ctx, "", guardedPath, "by-the-acs"); err != nil {
+			return err
+		}
+		b.endSession(ctx)
+		err := b.driver.Local(ctx, guardedPath+"=by-the-user")
+		if err == nil {
+			return errors.New("the local side wrote over the ACS")
+		}
+		b.observe("%v", err)
+		if _, err := b.newSession(ctx); err != nil {
+			return err
+		}
+		return b.wantValue(ctx, guardedPath, "by-the-acs")
+	}},
+
+	"COEX-01": {needs: []ability{canUSP}, run: func(ctx context.Context, b *bench) error {
+		if err := b.set(ctx, "mine", b.ms("PeriodicInformInterval"), "1000"); err != nil {
+			return err
+		}
+		if err := b.notify(ctx, 2, b.code()); err != nil {
+			return err
+		}
+		mark := b.tap.mark()
+		b.endSession(ctx)
+		if err := b.local(ctx, b.code()+"=by-usp"); err != nil {
+			return err
+		}
+		x, err := b.inform(ctx, mark, "4 VALUE CHANGE", 5*time.Second)
+		if err != nil {
+			return err
+		}
+		v, _ := informValue(x.inform(), b.code())
+		key, _ := informValue(x.inform(), b.ms("ParameterKey"))
+		if v != "by-usp" || key != "mine" {
+			return fmt.Errorf("the value is %q, the ParameterKey %q", v, key)
+		}
+		return nil
+	}},
+	"COEX-03": {needs: []ability{canUSP}, run: serialised},
+	"COEX-04": {needs: []ability{canUSP}, run: func(ctx context.Context, b *bench) error {
+		object := b.diag("IPPing")
+		if err := b.wantState(ctx, finished, object, "Host", "127.0.0.1", "NumberOfRepetitions", "2"); err != nil {
+			return err
+		}
+		before, err := b.values(ctx, object)
+		if err != nil {
+			return err
+		}
+		b.endSession(ctx)
+		mark := b.tap.mark()
+		if _, err := b.driver.Command(ctx, object[:len(object)-1]+"()", "Host=127.0.0.1", "NumberOfRepetitions=1"); err != nil {
+			return err
+		}
+		if err := b.quiet(ctx, mark, 1500*time.Millisecond); err != nil {
+			return err
+		}
+		if _, err := b.newSession(ctx); err != nil {
+			return err
+		}
+		after, err := b.values(ctx, object)
+		if err != nil {
+			return err
+		}
+		for i := range before {
+			if before[i] != after[i] {
+				return fmt.Errorf("%s was %q and is %q", before[i].Name, before[i].Value, after[i].Value)
+			}
+		}
+		return nil
+	}},
+	"COEX-05": {needs: []ability{canUSP}, run: func(ctx context.Context, b *bench) error {
+		mark := b.tap.mark()
+		b.endSession(ctx)
+		short, cancel := brief(ctx)
+		_, err := b.driver.Command(short, "Device.Reboot()")
+		cancel()
+		b.observe("the command: %s", outcome(err)) // the agent may be gone before it answers
+		x, err := b.inform(ctx, mark, "1 BOOT", 10*time.Second)
+		if err != nil {
+			return err
+		}
+		b.observe("%s", events(x.inform()))
+		if hasEvent(x.inform(), "M Reboot") {
+			return fmt.Errorf("the Inform has %s", events(x.inform()))
+		}
+		return nil
+	}},
+}
+
+func lightweight(ctx context.Context, b *bench) error {
+	if err := b.need(ctx, b.ms("LightweightNotificationProtocolsSupported")); err != nil {
+		return err
+	}
+	v, err := b.get(ctx, b.ms("LightweightNotificationProtocolsSupported"))
+	if err != nil {
+		return err
+	}
+	if v == "" {
+		return notApplicable("LightweightNotificationProtocolsSupported is empty")
+	}
+	return notShown("the runner has no listener for %s", v)
+}
+
+func downloadTest(ctx context.Context, b *bench) error {
+	f, err := b.fileServer()
+	if err != nil {
+		return err
+	}
+	f.serve(make([]byte, 200_000))
+	object := b.diag("DownloadDiagnostics")
+	if err := b.wantState(ctx, finished, object, "DownloadURL", f.base+"/ok"); err != nil {
+		return err
+	}
+	times := map[string]time.Time{}
+	for _, n := range []string{"ROMTime", "BOMTime", "EOMTime"} {
+		v, err := b.get(ctx, object+n)
+		if err != nil {
+			return err
+		}
+		if times[n], err = soap.ParseTime(v); err != nil {
+			return fmt.Errorf("%s is %q", n, v)
+		}
+		if !regexp.MustCompile(`\.[0-9]{6}`).MatchString(v) {
+			return fmt.Errorf("%s is %q, without microseconds", n, v)
+		}
+	}
+	if times["BOMTime"].Before(times["ROMTime"]) || times["EOMTime"].Before(times["BOMTime"]) {
+		return fmt.Errorf("the times are %v", times)
+	}
+	var n uint64
+	v, err := b.get(ctx, object+"TestBytesReceived")
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Sscan(v, &n); err != nil || n < 200_000 {
+		return fmt.Errorf("TestBytesReceived is %q", v)
+	}
+	return nil
+}
+
+func bulkData(ctx context.Context, b *bench) error {
+	object := b.root + "BulkData."
+	if err := b.need(ctx, object+"Protocols", object+"Profile."); err != nil {
+		return err
+	}
+	v, err := b.get(ctx, object+"Protocols")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(v, "HTTP") {
+		return notApplicable("BulkData.Protocols is %q", v)
+	}
+	f, err := b.fileServer()
+	if err != nil {
+		return err
+	}
+	row, err := b.add(ctx, object+"Profile.", "")
+	if err != nil {
+		return err
+	}
+	parameter, err := b.add(ctx, row+"Parameter.", "")
+	if err != nil {
+		return err
+	}
+	if err := b.set(ctx, "", object+"Enable", "true", row+"Protocol", "HTTP", row+"EncodingType", "JSON", row+"ReportingInterval", "2",
+		row+"HTTP.URL", f.base+"/bulk", parameter+"Reference", b.root+"DeviceInfo.UpTime", row+"Enable", "true"); err != nil {
+		return err
+	}
+	b.endSession(ctx)
+	got, err := f.await(ctx, "/bulk")
+	if err != nil {
+		return fmt.Errorf("no report came: %w", err)
+	}
+	b.observe("%s of %d bytes", got.Method, len(got.Body))
+	return nil
+}
+
+// serialised lets a USP Controller write two parameters while a CWMP session writes them too: the result is one of both.
+func serialised(ctx context.Context, b *bench) error {
+	table, leaf, err := b.table(ctx)
+	if err != nil {
+		return err
+	}
+	one, err := b.add(ctx, table, "")
+	if err != nil {
+		return err
+	}
+	two, err := b.add(ctx, table, "")
+	if err != nil {
+		return err
+	}
+	for i := range 10 {
+		usp := make(chan error, 1)
+		go func() { // joined below
+			usp <- b.driver.Local(ctx, fmt.Sprintf("%s%s=usp%d", one, leaf, i), fmt.Sprintf("%s%s=usp%d", two, leaf, i))
+		}()
+		err := b.set(ctx, "", one+leaf, fmt.Sprintf("acs%d", i), two+leaf, fmt.Sprintf("acs%d", i))
+		refused := <-usp // a session may keep what it writes to itself; then USP is told so
+		if err != nil {
+			return err
+		}
+		if _, err := b.newSession(ctx); err != nil { // what the session saw is its own; the next one sees what is
+			return err
+		}
+		list, err := b.values(ctx, one+leaf, two+leaf)
+		if err != nil {
+			return err
+		}
+		if list[0].Value != list[1].Value {
+			return fmt.Errorf("a mixed result: %q and %q", list[0].Value, list[1].Value)
+		}
+		if refused != nil && list[0].Value != fmt.Sprintf("acs%d", i) {
+			return fmt.Errorf("USP was told %q, and the value is %q", refused, list[0].Value)
+		}
+		b.observe("%s, USP refused: %v", list[0].Value, refused != nil)
+	}
+	return nil
+}
