@@ -9,18 +9,30 @@ import (
 	"os"
 	"strings"
 
+	"twinspan/cmd/internal/acstool"
 	"twinspan/cmd/internal/conform"
+	conformcwmp "twinspan/cmd/internal/conform/cwmp"
 	"twinspan/cmd/internal/conform/usp"
 )
 
 // conformSuites are the test plans of `conform`.
-var conformSuites = map[string]func(ctx context.Context, args []string) error{"usp": conformUSP}
+var conformSuites = map[string]func(ctx context.Context, args []string) error{"usp": conformUSP, "cwmp": conformCWMP}
 
 func runConform(ctx context.Context, args []string) error {
 	if len(args) > 0 && conformSuites[args[0]] != nil {
 		return conformSuites[args[0]](ctx, args[1:])
 	}
-	return errors.New("name the test plan: conform usp [options]")
+	return errors.New("name the test plan: conform usp [options] or conform cwmp [options]")
+}
+
+// conformCWMP runs the catalogue of TR-069 checks against a CPE.
+func conformCWMP(ctx context.Context, args []string) error {
+	return conformcwmp.Run(ctx, args, os.Stdout)
+}
+
+// runACS is the ACS as a tool.
+func runACS(ctx context.Context, args []string) error {
+	return acstool.Run(ctx, args, os.Stdin, os.Stdout)
 }
 
 // conformUSP runs TP-469 against an agent.

@@ -4,6 +4,8 @@
 //	twinspan-lab sandbox [--agent PATH] [--json] [--keep]   the main job as a story with a readable timeline
 //	twinspan-lab bench [--agent PATH] [--json]               speed and memory of the real agent binary
 //	twinspan-lab conform usp [--mtp mqtt|ws] [--only ID]    TP-469 against any agent
+//	twinspan-lab conform cwmp [--only ID] [--json FILE]      a catalogue of TR-069 checks against any CPE
+//	twinspan-lab acs [--listen ADDR] [-e COMMAND]           a small ACS to manage a device by hand, not for production
 //	twinspan-lab version
 //
 // The exit status is 0 only if every step was observed.
@@ -28,6 +30,7 @@ var verbs = []struct {
 	{"sandbox", "play the main job: ACS, broker, two Controllers, the real agent", runSandbox},
 	{"bench", "measure the real agent binary", runBench},
 	{"conform", "run a conformance test plan against an agent", runConform},
+	{"acs", "manage a device by hand or by script from a laboratory ACS", runACS},
 }
 
 func main() {
