@@ -28,7 +28,8 @@ type notifier struct {
 	history     []*store.Version
 	periodic    map[string]*schedule
 	boarding    map[string]*boarding
-	live        map[string]int // references that may name live values -> Subscriptions that have them
+	triggers    map[uint32]time.Time // when a Subscription configured last, or will
+	live        map[string]int       // references that may name live values -> Subscriptions that have them
 	liveChanged bool
 	bootID      string // prefix of msg_ids, new in every run
 	seq         uint64
@@ -51,7 +52,7 @@ type boarding struct {
 func newNotifier(a *Agent) *notifier {
 	var id [6]byte
 	_, _ = rand.Read(id[:]) // never fails
-	return &notifier{a: a, index: subscribe.New(), periodic: map[string]*schedule{}, boarding: map[string]*boarding{},
+	return &notifier{a: a, index: subscribe.New(), periodic: map[string]*schedule{}, boarding: map[string]*boarding{}, triggers: map[uint32]time.Time{},
 		live: map[string]int{}, bootID: hex.EncodeToString(id[:])}
 }
 
@@ -377,6 +378,12 @@ func (n *notifier) recipient(s *subscribe.Sub) *peer {
 
 // notify queues one notification.
 func (n *notifier) notify(t target, m *uspmsg.Notify, path string) {
+	if t.sub.Settings != "" {
+		n.trigger(t)
+	}
+	if t.sub.Silent {
+		return
+	}
 	m.SubscriptionId = t.sub.ID // R-NOT.7
 	m.SendResp = t.sub.Retry
 	n.seq++

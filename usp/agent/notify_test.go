@@ -301,11 +301,65 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-func TestTriggerActionRefused(t *testing.T) {
+func TestTriggerAction(t *testing.T) { // TP-469 1.93, 1.94
+	t.Parallel()
 	r := newRig(t)
-	e := errOf(t, r.c1.Add(false, sub("ID", "trigger", "TriggerAction", "Config")))
-	if !strings.Contains(e.ErrMsg, "TriggerAction") {
+	c := r.c1
+	param := "Device.LocalAgent.Controller.1.ProvisioningCode"
+	both := c.subscribe("both", "ValueChange", param, "TriggerAction", "NotifyAndConfig")
+	mute := c.subscribe("mute", "ValueChange", param, "TriggerAction", "Config")
+	c.Set(false, set(both, "!TriggerConfigSettings", both+"Enable=false, Device.LocalAgent.Controller.[EndpointID==\""+c2ID+"\"].ProvisioningCode=\"a,b\""))
+	c.Set(false, set(mute, "!TriggerConfigSettings", mute+"Enable=false"))
+	r.settle()
+	c.Set(false, set("Device.LocalAgent.Controller.1.", "!ProvisioningCode", "fire"))
+	if n := c.note(soon); n.SubscriptionId != "both" {
+		t.Errorf("%v", n)
+	}
+	want := map[string]string{both + "Enable": "false", mute + "Enable": "false", "Device.LocalAgent.Controller.2.ProvisioningCode": "a,b"}
+	for deadline := time.Now().Add(soon); len(want) > 0 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for path, value := range want {
+			if v, _ := c.get1(path); v == value {
+				delete(want, path)
+			}
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not configured: %v", want)
+	}
+	c.quiet(while) // "mute" told nobody
+	e := errOf(t, c.Set(false, set(both, "!TriggerConfigSettings", "no path")))
+	if !strings.Contains(e.ErrMsg, "path=value") {
 		t.Errorf("%v", e)
+	}
+}
+
+// Two Subscriptions that undo each other's work are slowed down.
+func TestTriggersThatFight(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.c1
+	param := "Device.LocalAgent.Controller.1.ProvisioningCode"
+	for _, v := range []string{"a", "b"} {
+		c.subscribe(v, "ValueChange", param, "TriggerAction", "Config", "TriggerConfigSettings", param+"="+v)
+	}
+	c.Set(false, set("Device.LocalAgent.Controller.1.", "!ProvisioningCode", "fire"))
+	r.settle()
+	before := r.store.Head().Rev()
+	time.Sleep(1200 * time.Millisecond)
+	if n := r.store.Head().Rev() - before; n > 8 {
+		t.Errorf("%d commits in 1.2 s", n)
+	}
+}
+
+func TestTriggerSettings(t *testing.T) {
+	ops, err := triggerSettings(`Device.A.1.X=1, Device.A.1.Y="p,q=r" ,Device.B.[Z=="k=,"].W=`)
+	if err != nil || len(ops) != 2 || len(ops[0].Settings) != 2 || ops[0].Settings[1].Value != "p,q=r" || ops[1].Path != `Device.B.[Z=="k=,"].` || ops[1].Settings[0] != (bridge.Setting{Name: "W", Required: true}) {
+		t.Errorf("%+v %v", ops, err)
+	}
+	for _, bad := range []string{"x", "=1", "Device.A.", "Device.A.=1", "A.B=1", strings.Repeat("Device.A.B=1,", 17)} {
+		if _, err := triggerSettings(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
 	}
 }
 

@@ -126,12 +126,9 @@ func (n *notifier) read(r reader, num uint32) *subscribe.Sub {
 	if !ok {
 		return nil
 	}
-	if t := r.str(row + "TriggerAction"); t != "" && t != "Notify" {
-		n.a.slow.Warn("usp_subscription_trigger_unsupported", "subscription", num, "trigger_action", t)
-		return nil
-	}
 	s := &subscribe.Sub{Num: num, ID: r.str(row + "ID"), Recipient: r.ref(row + "Recipient"), Kind: kind,
 		Retry: r.flag(row + "NotifRetry"), Expiration: r.seconds(row + "NotifExpiration")}
+	r.readTrigger(row, s)
 	for _, ref := range trust.SplitPaths(r.str(row + "ReferenceList")) {
 		if c, ok := datamodel.ToCanonical(datamodel.USP, ref); ok {
 			s.Refs = append(s.Refs, c)

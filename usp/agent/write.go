@@ -31,7 +31,7 @@ func (r *request) set(ctx context.Context, m *uspmsg.Set) *uspmsg.Msg {
 		}
 		c.Ops = append(c.Ops, op)
 	}
-	if why := r.refuseTrigger(c.Ops); why != nil {
+	if why := r.checkTrigger(c.Ops); why != nil {
 		return r.fault(why)
 	}
 	res, err := r.a.engine.Apply(ctx, r.w, c)
@@ -108,7 +108,7 @@ func (r *request) add(ctx context.Context, m *uspmsg.Add) *uspmsg.Msg {
 		}
 		c.Ops = append(c.Ops, op)
 	}
-	if why := r.refuseTrigger(c.Ops); why != nil {
+	if why := r.checkTrigger(c.Ops); why != nil {
 		return r.fault(why)
 	}
 	res, err := r.a.engine.Apply(ctx, r.w, c)
@@ -324,20 +324,3 @@ func outerCode(inner uint32) uint32 {
 	}
 	return inner
 }
-
-// refuseTrigger refuses what Subscription rows cannot do yet, so that nobody believes it was set up.
-func (r *request) refuseTrigger(ops []bridge.Op) error {
-	for _, op := range ops {
-		if !within(trimLocalSub, literal(op.Path)) && !within(literal(op.Path), trimLocalSub) {
-			continue
-		}
-		for _, s := range op.Settings {
-			if s.Name == "TriggerAction" && s.Value != "Notify" && s.Value != "" {
-				return datamodel.Fail(datamodel.NotImplemented, op.Path+s.Name, "TriggerAction "+s.Value+" is not supported, only Notify")
-			}
-		}
-	}
-	return nil
-}
-
-const trimLocalSub = "Device.LocalAgent.Subscription"

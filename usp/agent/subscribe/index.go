@@ -49,6 +49,8 @@ type Sub struct {
 	Retry      bool
 	Expiration time.Duration // NotifExpiration, 0: none
 	Deadline   time.Time     // TimeToLive, zero: none
+	Settings   string        // TriggerConfigSettings, when TriggerAction wants them applied
+	Silent     bool          // TriggerAction is Config: nobody is told
 
 	mark uint64 // last Match that found it
 }

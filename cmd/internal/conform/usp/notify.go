@@ -238,7 +238,7 @@ func wildcardReference(t *T) {
 
 func triggered(t *T, action string) {
 	sub, param, change := t.watch("trigger"+action, req("TriggerAction", action))
-	t.write(sub, req("TriggerConfigSettings", `[{"`+sub+`":{"Enable":"false"}}]`))
+	t.write(sub, req("TriggerConfigSettings", sub+"Enable=false"))
 	from := t.main.Mark()
 	change("trigger-" + action)
 	if action == "NotifyAndConfig" {
