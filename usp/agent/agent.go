@@ -56,6 +56,8 @@ type Agent struct {
 	stopped chan struct{}
 	started bool
 	closed  bool
+
+	dialled sync.Map // Endpoint ID -> *runner: WebSocket sessions that the agent opened and that are up
 }
 
 // queued is an event on its way to the notifier; done is called after it was dealt with.

@@ -109,6 +109,11 @@ type Updater interface {
 	Update(s Spec) bool
 }
 
+// Gate is an ability that a listening transport of a Factory may have: to ask whether an endpoint may open a session.
+type Gate interface {
+	SetAdmit(func(endpoint string) bool)
+}
+
 // update changes the topics of a running transport, if nothing else differs. // R-MQTT.34, TP-469 11.9
 func (r *runner) update(s Spec) bool {
 	u, can := r.t.(Updater)
@@ -136,6 +141,9 @@ func (m *manager) start(ctx context.Context, key string, s Spec) {
 	h := &linkHandler{a: a, run: r, local: key == localKey, peer: s.Peer,
 		dial: s.Kind == "WebSocketClient" || s.Kind == "UDSConnect" || s.Kind == "MQTT"}
 	m.links[key] = r
+	if g, ok := t.(Gate); ok { // one session for each Controller: the one that we dialled stays // R-WS.4, TP-469 7.2
+		g.SetAdmit(func(eid string) bool { _, open := a.dialled.Load(eid); return !open })
+	}
 	started := a.spawn("transport", func(context.Context) {
 		defer close(r.done)
 		defer r.down()
@@ -256,6 +264,13 @@ func (r *runner) state(s mtp.State) {
 			st.reason = s.Reason
 		}
 	})
+	if r.spec.Kind == "WebSocketClient" {
+		if s.Up {
+			a.dialled.Store(r.spec.Peer, r)
+		} else {
+			a.dialled.CompareAndDelete(r.spec.Peer, r)
+		}
+	}
 	if !s.Up {
 		r.down()
 		a.slow.Info("usp_link_down", "row", r.spec.Row, "reason", s.Reason)
@@ -294,6 +309,7 @@ func (r *runner) back(eid string) func(ctx context.Context, rec []byte) error {
 }
 
 func (r *runner) down() {
+	r.a.dialled.CompareAndDelete(r.spec.Peer, r)
 	r.up.Store(false)
 	r.mu.Lock()
 	forget := r.links

@@ -224,6 +224,28 @@ func TestBroughtUpByACS(t *testing.T) {
 	if v, err := second.Value(ctx, "Device.LocalAgent.MTP.1.Status"); err != nil || v != "Up" {
 		t.Errorf("status %q %v", v, err)
 	}
+	// R-WS.4: main has a session that the agent opened, so it gets no second one here.
+	wc.EndpointID = "self::main"
+	again, err := websocket.NewClient(wc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan string, 16)
+	dialCtx, stopDial := context.WithCancel(ctx)
+	joined := make(chan error, 1)
+	go func() { // ends with dialCtx
+		joined <- again.Run(dialCtx, nil, func(s mtp.State) {
+			select {
+			case refused <- s.Reason:
+			default:
+			}
+		})
+	}()
+	if why := <-refused; !strings.Contains(why, "409") {
+		t.Errorf("a second session: %q", why)
+	}
+	stopDial()
+	<-joined
 	// Switched off again: the link goes.
 	provision(t, eng, op(bridge.OpSet, row, "Enable", "false"))
 	for {

@@ -70,6 +70,7 @@ type Server struct {
 	log      *slog.Logger
 	upgrader websocket.Upgrader
 	addr     atomic.Pointer[net.TCPAddr]
+	admit    atomic.Pointer[func(string) bool]
 
 	mu       sync.Mutex
 	links    map[*link]struct{}
@@ -100,6 +101,10 @@ func (s *Server) Addr() net.Addr {
 	}
 	return nil
 }
+
+// SetAdmit sets who is asked, before a session is accepted, whether the endpoint that the peer claims to be may have one;
+// false refuses the handshake. Safe for concurrent use.
+func (s *Server) SetAdmit(admit func(endpoint string) bool) { s.admit.Store(&admit) }
 
 // Run implements mtp.Transport: it listens until ctx ends. An address that cannot be bound is tried again every five
 // seconds, since interfaces come up late on a device.
@@ -197,6 +202,10 @@ func (s *Server) accept(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	if peer.Claimed != "" && usp.CheckForeignID(peer.Claimed) != nil {
 		http.Error(w, "eid is not an Endpoint ID", http.StatusBadRequest)
+		return
+	}
+	if admit := s.admit.Load(); admit != nil && peer.Claimed != "" && !(*admit)(peer.Claimed) { // R-WS.4
+		http.Error(w, "a session with this endpoint is open", http.StatusConflict)
 		return
 	}
 	if !s.reserve() {
