@@ -62,11 +62,14 @@ type state struct {
 	queue     eventQueue
 	changes   changes
 	periodic  periodic
+	heartbeat periodic
 	schedules []schedule
 	transfers []*transfer
 	saved     map[string]string // records as last written, to write only what differs
 
 	wanted    bool // an event calls for a session at once
+	beat      bool // a heartbeat is due
+	beating   bool // the session in progress is one
 	activeNew bool // an active change calls for one, when the throttle allows
 	failures  int  // RetryCount
 	retryAt   time.Time
@@ -307,6 +310,7 @@ func (c *CPE) refresh(ctx context.Context, first bool) {
 		c.set.compression = "" // the ACS answered 415: not again until the setting changes
 	}
 	c.periodic.configure(now, c.set.periodicEnable, c.set.periodicInterval, c.set.periodicTime, first, c.random())
+	c.configureHeartbeat(now, first)
 	if !first && c.set.enabled && !old.enabled {
 		c.log.Info("cwmp enabled")
 		if c.periodic.enabled && c.queue.add(evPeriodic, "") { // moments passed unseen
@@ -433,6 +437,9 @@ func (c *CPE) plan(now time.Time) (start bool, at time.Time) {
 	if c.activeNew { // ATT-19: only sessions for active notification alone are throttled
 		consider(gap(c.set.throttle))
 	}
+	if c.heartbeatDue(now) {
+		consider(gap(0))
+	}
 	if !c.retryAt.IsZero() {
 		consider(c.retryAt)
 	}
@@ -450,9 +457,9 @@ func (c *CPE) nextWake(now time.Time) time.Time {
 	if _, at := c.plan(now); !at.IsZero() {
 		earlier(at)
 	}
-	if !c.periodic.at.IsZero() {
-		at := c.periodic.at
-		if d := at.Sub(now.Round(0)); !c.periodic.reference.IsZero() {
+	for _, p := range [...]*periodic{&c.periodic, &c.heartbeat} {
+		at := p.at
+		if d := at.Sub(now.Round(0)); !p.reference.IsZero() && !at.IsZero() {
 			at = now.Add(min(d, time.Minute)) // the wall clock may be stepped: look once a minute
 		}
 		earlier(at)
@@ -480,6 +487,9 @@ func (c *CPE) nextWake(now time.Time) time.Time {
 func (c *CPE) startSession(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	c.running = cancel
+	if c.beating = c.beat && !c.wanted && !c.activeNew && c.retryAt.IsZero(); c.beating {
+		c.beat = false
+	}
 	c.wanted, c.activeNew, c.retryAt = false, false, time.Time{}
 	run, set := c.session, c.set
 	go func() { // joined by stop through sessionDone
@@ -496,6 +506,9 @@ func (c *CPE) startSession(ctx context.Context) {
 
 // freeze fixes what the Inform of the session in progress tells; what arises later waits for the next session.
 func (c *CPE) freeze(ctx context.Context) sessionJob {
+	if c.beating {
+		return c.freezeHeartbeat()
+	}
 	if c.queue.has(evBootstrap) { // everything is news to a new ACS: what it is told now is what it knows
 		c.changes.pending, c.changes.known = map[string]*pending{}, map[string]string{}
 	}
@@ -510,6 +523,9 @@ func (c *CPE) freeze(ctx context.Context) sessionJob {
 
 // informed takes off what an acknowledged Inform has delivered.
 func (c *CPE) informed(ctx context.Context, job sessionJob) error {
+	if job.heartbeat {
+		return nil
+	}
 	c.queue.informed(job.events)
 	c.changes.thaw(true)
 	c.failures = 0 // TR-069 3.2.1.1: success is the acknowledged Inform
@@ -528,6 +544,13 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 	c.running = nil
 	c.endedAt = time.Now()
 	c.changes.thaw(false)
+	if c.beating && !res.informed { // not tried again: the next one comes at its time
+		c.beating = false
+		c.log.Warn("heartbeat failed", "error", res.err)
+		c.refresh(ctx, false)
+		return
+	}
+	c.beating = false
 	if !res.informed {
 		// TR-069 3.7.1.5: a connection request is not tried again. EVT-12
 		c.queue.drop(func(e event) bool { return e.Code == evConnectionRequest && e.inflight })

@@ -20,6 +20,7 @@ const (
 	evAutonomous        = "10 AUTONOMOUS TRANSFER COMPLETE"
 	evDUComplete        = "11 DU STATE CHANGE COMPLETE"
 	evAutonomousDU      = "12 AUTONOMOUS DU STATE CHANGE COMPLETE"
+	evHeartbeat         = "14 HEARTBEAT"
 	evMReboot           = "M Reboot"
 	evMScheduleInform   = "M ScheduleInform"
 	evMDownload         = "M Download"

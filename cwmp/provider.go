@@ -70,13 +70,12 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, params []str
 var unbuilt = map[string][]string{
 	"STUNEnable":                      {"false"},
 	"ConnReqXMPPConnection":           {""},
-	"HeartbeatPolicy.Enable":          {"false"},
 	"DUStateChangeComplPolicy.Enable": {"false"},
 }
 
 // Applies implements datamodel.Applier.
 func (p *provider) Applies() []string {
-	out := []string{msPath + "URL", msPath + "InformParameter.{i}.ParameterName", msPath + "InformParameter.{i}.EventList"}
+	out := []string{msPath + "URL", msPath + "HeartbeatPolicy.ReportingInterval", msPath + "InformParameter.{i}.ParameterName", msPath + "InformParameter.{i}.EventList"}
 	for name := range unbuilt {
 		out = append(out, msPath+name)
 	}
@@ -101,6 +100,10 @@ func (p *provider) Prepare(_ context.Context, writes []datamodel.Write) error {
 			return datamodel.Fail(datamodel.InvalidValue, w.Path, "not supported by this device")
 		case strings.HasSuffix(w.Path, ".DiagnosticsState") && w.Value != "None":
 			return datamodel.Fail(datamodel.InvalidValue, w.Path, "tests cannot be started over CWMP on this device")
+		case name == "HeartbeatPolicy.ReportingInterval":
+			if err := checkHeartbeat(w.Path, w.Value); err != nil {
+				return err
+			}
 		case name == "URL":
 			if err := checkACSURL(w.Value); err != nil {
 				return err

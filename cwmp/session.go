@@ -34,6 +34,7 @@ type link interface {
 
 // sessionJob is what one session is to tell the ACS, frozen when its Inform is built.
 type sessionJob struct {
+	heartbeat  bool // "14 HEARTBEAT" alone
 	events     []event
 	changed    []string // canonical paths of "4 VALUE CHANGE"
 	completes  []delivery

@@ -35,6 +35,8 @@ type settings struct {
 	retryMinimum, retryMultiplier uint32
 	throttle                      time.Duration // DefaultActiveNotificationThrottle
 
+	heartbeat heartbeatPolicy
+
 	compression httpc.Compression // of what is sent (HTTPCompression)
 
 	delayReboot    int       // seconds after the session, -1: none
@@ -89,6 +91,7 @@ func readSettings(schema *datamodel.Schema, v *store.Version) settings {
 	case "Deflate":
 		s.compression = httpc.Deflate
 	}
+	s.heartbeat = readHeartbeat(get)
 	s.delayReboot = -1
 	if n, err := strconv.Atoi(get("DelayReboot", "-1")); err == nil && n >= 0 {
 		if _, set := v.Leaf(msPath + "DelayReboot"); set { // the type's zero is not an order
