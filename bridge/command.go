@@ -120,6 +120,9 @@ func (e *Engine) Command(w Writer, path string, args map[string]string) (*Operat
 		inv: datamodel.Invocation{Command: canonical, Args: in, Object: objectRef(v.v, m.Object, obj)}}, nil
 }
 
+// CarriesOut reports whether some provider carries a command out.
+func (e *Engine) CarriesOut(c *datamodel.Command) bool { return e.cat.Load().commands[c] != nil }
+
 // inputs validates arguments and fills in defaults.
 func inputs(c *datamodel.Command, proto datamodel.Protocol, path string, args map[string]string) (map[string]string, error) {
 	out := make(map[string]string, len(args))
