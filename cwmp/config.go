@@ -56,7 +56,7 @@ func portable(s *datamodel.Schema, path string) bool {
 		return false
 	}
 	f := m.Param.Facts(datamodel.CWMP)
-	return f != nil && f.Access == datamodel.ReadWrite && !f.Hidden && !f.Secured && !f.Command // DESIGN invariant 11
+	return f != nil && f.Access == datamodel.ReadWrite && m.Param.Name != stateParam && !f.Hidden && !f.Secured && !f.Command // DESIGN invariant 11
 }
 
 // exportConfig writes the configuration file.

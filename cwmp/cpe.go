@@ -65,6 +65,7 @@ type state struct {
 	heartbeat periodic
 	schedules []schedule
 	transfers []*transfer
+	tests     tests
 	saved     map[string]string // records as last written, to write only what differs
 
 	wanted    bool // an event calls for a session at once
@@ -177,6 +178,7 @@ func (c *CPE) Run(ctx context.Context) error {
 	err = c.loop(ctx)
 	cancel()
 	c.stop()
+	c.tests.wg.Wait()
 	wg.Wait()
 	watcher.Close()
 	c.server.close()
@@ -280,6 +282,7 @@ func (c *CPE) boot(ctx context.Context) {
 	c.resumeTransfers(ctx, time.Now())
 	c.ensureUsername(ctx)
 	c.ensureModelVersion(ctx)
+	c.resetTests(ctx)
 	c.refresh(ctx, true)
 	c.changes.stale = true
 	c.changes.compare(ctx, c.e.View(acsWriter))
@@ -364,6 +367,7 @@ func (c *CPE) wasReset(ctx context.Context) {
 	c.queue, c.schedules, c.transfers, c.mark, c.set = eventQueue{}, nil, nil, bootMark{Path: c.mark.Path}, settings{}
 	c.saved, c.changes = map[string]string{}, changes{pending: map[string]*pending{}, known: map[string]string{}, stale: true}
 	c.quietUntil = time.Now().Add(resetGrace)
+	c.dropTests()
 	if c.running == nil {
 		c.refresh(ctx, true)
 	}
@@ -406,6 +410,7 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 		}
 	}
 	c.startTransfer(ctx, now)
+	c.startTests(ctx)
 	c.rebootDue(ctx, now)
 }
 

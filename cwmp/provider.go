@@ -12,7 +12,6 @@ import (
 // provider makes the live half of Device.ManagementServer. appear, and refuses settings that could never work before they
 // are committed. It is called from the bridge's goroutines and shares only the atomic URL with the CPE.
 type provider struct {
-	schema *datamodel.Schema
 	forced map[string]bool
 	url    atomic.Pointer[string] // ConnectionRequestURL
 }
@@ -29,7 +28,7 @@ var fixedValues = map[string]string{
 }
 
 func newProvider(s *datamodel.Schema) *provider {
-	p := &provider{schema: s, forced: map[string]bool{}}
+	p := &provider{forced: map[string]bool{}}
 	for _, name := range forcedInform(s) {
 		p.forced[name] = true
 	}
@@ -79,11 +78,6 @@ func (p *provider) Applies() []string {
 	for name := range unbuilt {
 		out = append(out, msPath+name)
 	}
-	walkParams(p.schema.Root(), func(prm *datamodel.Param, f *datamodel.Facts) {
-		if prm.Name == "DiagnosticsState" && f.Access == datamodel.ReadWrite {
-			out = append(out, prm.Path())
-		}
-	})
 	return out
 }
 
@@ -98,8 +92,6 @@ func (p *provider) Prepare(_ context.Context, writes []datamodel.Write) error {
 		switch {
 		case known && !slices.Contains(off, w.Value):
 			return datamodel.Fail(datamodel.InvalidValue, w.Path, "not supported by this device")
-		case strings.HasSuffix(w.Path, ".DiagnosticsState") && w.Value != "None":
-			return datamodel.Fail(datamodel.InvalidValue, w.Path, "tests cannot be started over CWMP on this device")
 		case name == "HeartbeatPolicy.ReportingInterval":
 			if err := checkHeartbeat(w.Path, w.Value); err != nil {
 				return err

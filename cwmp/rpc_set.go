@@ -31,6 +31,7 @@ func (s *session) setParameterValues(ctx context.Context, m *soap.SetParameterVa
 		}
 		good = append(good, name)
 	}
+	tests := s.judge(list, faults)
 	adds, rows := autoRows(v, good)
 	change := bridge.Change{Ref: ref, Atomic: true, AllErrors: true, Ops: adds, System: map[string]string{parameterKeyPath: m.ParameterKey}}
 	var at []int // operation behind the adds -> index in the list
@@ -45,6 +46,8 @@ func (s *session) setParameterValues(ctx context.Context, m *soap.SetParameterVa
 	}
 	if len(faults) > 0 { // the good ones are judged too, so that the fault lists every bad parameter; nothing can be committed
 		change.DryRun, change.System = true, nil
+	} else {
+		tests.system(change.System)
 	}
 	res, err := s.shield.Apply(ctx, change)
 	full := false
@@ -60,6 +63,11 @@ func (s *session) setParameterValues(ctx context.Context, m *soap.SetParameterVa
 	}
 	if fault := spvFault(len(list), faults, full, err); fault != nil {
 		return nil, fault
+	}
+	if len(tests) > 0 {
+		if err := s.c.call(ctx, func() error { s.c.ordered(ctx, tests); return nil }); err != nil {
+			return nil, err
+		}
 	}
 	return &soap.SetParameterValuesResponse{Status: status(res)}, nil
 }
