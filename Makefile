@@ -15,7 +15,7 @@ OUT ?= bin/twinspan
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
-.PHONY: help build agent sandbox test test-short lint generate check-generate cross fuzz bench peers clean
+.PHONY: help build agent sandbox test test-short lint generate check-generate cross qemu fuzz bench peers clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,9 @@ cross: ## the agent for the CPUs of gateways
 	  IFS=/ read -r os arch v <<<"$$t"; out=bin/cross/twinspan-$$arch$${v:+v$$v}; \
 	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch GOARM=$$v GOMIPS=softfloat go build $(AGENT_FLAGS) -o $$out ./cmd/twinspan; \
 	  printf '%-28s %9d bytes\n' $$out $$(stat -c %s $$out); done
+
+qemu: build cross ## the cross-built agents at work under user-mode emulation (needs qemu-user)
+	@./.ci/qemu
 
 fuzz: ## every fuzz target for FUZZTIME (default 5s) each
 	@./.ci/fuzz $(FUZZTIME)
