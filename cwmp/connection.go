@@ -121,6 +121,7 @@ func (c *CPE) showAddress() {
 		c.prov.url.Store(&text)
 		c.pollAt = time.Time{} // an active parameter by default: "4 VALUE CHANGE"
 	}
+	c.reach.show()
 }
 
 // requested is called by the connection-request server for every valid request, before its answer is sent; it never waits.

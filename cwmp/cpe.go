@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"twinspan/bridge"
+	"twinspan/cwmp/discovery"
 	"twinspan/cwmp/httpc"
 	"twinspan/cwmp/soap"
+	"twinspan/datamodel"
 )
 
 const (
@@ -30,12 +32,14 @@ const (
 
 // CPE is the agent's CWMP side. Make it with New before Engine.Start; call Run once.
 type CPE struct {
-	o      Options
-	e      *bridge.Engine
-	log    *slog.Logger
-	prov   *provider
-	forced []string // forced Inform parameters, CWMP's spelling
-	tasks  chan func()
+	o    Options
+	e    *bridge.Engine
+	log  *slog.Logger
+	prov *provider
+	// reachable shows how this CPE can be reached beside HTTP.
+	reachable *reachProvider
+	forced    []string // forced Inform parameters, CWMP's spelling
+	tasks     chan func()
 	// requests holds the one connection request that waits for the owner.
 	requests chan struct{}
 	client   atomic.Pointer[cachedClient]
@@ -101,6 +105,8 @@ type state struct {
 	requested9   []*soap.RequestDownload // wait for the session of "9 REQUEST DOWNLOAD"
 	told9        int                     // so many are in the session in progress
 	acsMethods   []string                // what the ACS says that it can do; nil: not asked yet
+	reach        *reach
+	offered      discovery.Result // what DHCP offers
 }
 
 // schedule is one ScheduleInform that waits.
@@ -131,7 +137,7 @@ func New(o Options) (*CPE, error) {
 		return nil, err
 	}
 	c := &CPE{o: o, e: o.Engine, log: o.Log.With("part", "cwmp"), tasks: make(chan func()), requests: make(chan struct{}, 1), done: make(chan struct{}),
-		random: rand.Float64, gap: sessionGap, prov: newProvider(o.Engine.Schema()), forced: forcedInform(o.Engine.Schema())}
+		random: rand.Float64, gap: sessionGap, prov: newProvider(o.Engine.Schema()), reachable: newReachProvider(o.Engine.Schema()), forced: forcedInform(o.Engine.Schema())}
 	c.session = c.runSession
 	if c.o.WriteLog == nil {
 		c.o.WriteLog = c.writeJournal
@@ -139,8 +145,10 @@ func New(o Options) (*CPE, error) {
 	if c.o.Transferer == nil {
 		c.o.Transferer = newHTTPTransferer(o)
 	}
-	if err := c.e.AddProvider(c.prov); err != nil {
-		return nil, fmt.Errorf("cwmp: register provider: %w", err)
+	for _, p := range []datamodel.Provider{c.prov, c.reachable} {
+		if err := c.e.AddProvider(p); err != nil {
+			return nil, fmt.Errorf("cwmp: register provider: %w", err)
+		}
 	}
 	return c, nil
 }
@@ -167,7 +175,7 @@ func (c *CPE) Run(ctx context.Context) error {
 	}
 	cursor, known := c.e.Store().Cursor(writerName)
 	c.caughtUp = !known || cursor >= c.bootRev
-	c.server = newConnServer(c)
+	c.server, c.reach = newConnServer(c), newReach(c)
 	watcher, err := c.e.Watch(writerName)
 	if err != nil {
 		return fmt.Errorf("cwmp: watch the journal: %w", err)
@@ -175,6 +183,9 @@ func (c *CPE) Run(ctx context.Context) error {
 	c.ackEvent = watcher.Ack
 	var wg sync.WaitGroup
 	wg.Go(func() { c.follow(ctx, watcher) })
+	if len(c.o.DiscoveryFiles) > 0 {
+		wg.Go(func() { c.discover(ctx) })
+	}
 	err = c.loop(ctx)
 	cancel()
 	c.stop()
@@ -182,6 +193,7 @@ func (c *CPE) Run(ctx context.Context) error {
 	wg.Wait()
 	watcher.Close()
 	c.server.close()
+	c.reach.close()
 	return err
 }
 
@@ -252,6 +264,8 @@ func (c *CPE) loop(ctx context.Context) error {
 		case <-c.requests:
 			c.queue.add(evConnectionRequest, "")
 			c.wanted = true
+		case <-c.reach.hint:
+			c.reach.show()
 		case res := <-c.sessionDone:
 			c.sessionEnded(ctx, res)
 		case res := <-c.transferDone:
@@ -324,6 +338,7 @@ func (c *CPE) refresh(ctx context.Context, first bool) {
 		c.log.Info("cwmp disabled")
 	}
 	c.server.configure(c.set)
+	c.reach.configure(ctx, c.set)
 	c.showAddress()
 }
 
@@ -343,10 +358,11 @@ func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
 		if c.changes.commit(c.e.View(acsWriter), ev.Entry) {
 			c.activeNew = true
 		}
+		c.reach.committed(ctx, c.e.View(acsWriter), ev.Entry)
 		if c.changes.stale { // newly watched values become known now, not at the next poll
 			c.pollAt = time.Time{}
 		}
-		if c.running == nil && touchesManagement(ev.Entry) {
+		if c.running == nil && (touchesManagement(ev.Entry) || touchesReach(ev.Entry)) {
 			c.refresh(ctx, false)
 		}
 	}
@@ -370,6 +386,7 @@ func (c *CPE) wasReset(ctx context.Context) {
 	c.dropTests()
 	if c.running == nil {
 		c.refresh(ctx, true)
+		c.takeOffer(ctx)
 	}
 }
 
@@ -405,9 +422,11 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 	if c.running == nil && !now.Before(c.pollAt) {
 		c.checkAddress(ctx)
 		c.pollAt = now.Add(c.o.LivePoll)
-		if c.changes.compare(ctx, c.e.View(acsWriter)) {
+		v := c.e.View(acsWriter)
+		if c.changes.compare(ctx, v) {
 			c.activeNew = true
 		}
+		c.reach.compare(ctx, v)
 	}
 	c.startTransfer(ctx, now)
 	c.startTests(ctx)
@@ -597,6 +616,9 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 	c.told9 = 0
 	c.releaseTransfers(c.endedAt)
 	c.refresh(ctx, false)
+	if c.failures >= discoverAfter {
+		c.takeOffer(ctx)
+	}
 	c.save(ctx)
 }
 

@@ -45,6 +45,11 @@ type Options struct {
 
 	// Listen is the address of the connection-request server; "" is DefaultListen, "off" none.
 	Listen string
+	// UDPListen is the address where UDP connection requests are awaited; "" is that of Listen, "off" none.
+	UDPListen string
+	// DiscoveryFiles are hook or lease files of DHCP clients that may offer an ACS, up to 8; see package discovery.
+	DiscoveryFiles []string
+	DiscoveryEvery time.Duration // how often they are looked at (10 s)
 	// RequestsPerMinute bounds the connection requests that are accepted; others get 503 (10).
 	RequestsPerMinute int
 	// ConnectionRequestHost replaces the address found by looking at the route to the ACS (a port forwarding, say).
@@ -148,5 +153,5 @@ func (o *Options) validate() error {
 	if o.LivePoll <= 0 {
 		o.LivePoll = 30 * time.Second
 	}
-	return nil
+	return o.checkReach()
 }

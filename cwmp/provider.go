@@ -18,13 +18,9 @@ type provider struct {
 
 // fixedValues are parameters that say what this CPE can do.
 var fixedValues = map[string]string{
-	"AliasBasedAddressing":                      "true",
-	"InstanceWildcardsSupported":                "true",
-	"SupportedConnReqMethods":                   "HTTP",
-	"HTTPCompressionSupported":                  "GZIP,Deflate",
-	"LightweightNotificationProtocolsSupported": "",
-	"NATDetected":                               "false",
-	"UDPConnectionRequestAddress":               "",
+	"AliasBasedAddressing":       "true",
+	"InstanceWildcardsSupported": "true",
+	"HTTPCompressionSupported":   "GZIP,Deflate",
 }
 
 func newProvider(s *datamodel.Schema) *provider {
@@ -67,8 +63,6 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, params []str
 // unbuilt are parameters that would switch on what this CPE cannot do, with the values that leave it off. Accepting another
 // would be a promise nobody keeps.
 var unbuilt = map[string][]string{
-	"STUNEnable":                      {"false"},
-	"ConnReqXMPPConnection":           {""},
 	"DUStateChangeComplPolicy.Enable": {"false"},
 }
 

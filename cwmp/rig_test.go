@@ -228,7 +228,7 @@ func freeAddress(t testing.TB) string {
 }
 
 var testSupports = []string{"Device.RootDataModelVersion", "Device.DeviceInfo.", "Device.ManagementServer.", "Device.Time.", "Device.NAT.",
-	"Device.IP.", "Device.Users.", "Device.LocalAgent.", "Device.Ethernet.", "Device.Reboot()", "Device.WiFi.SSID."}
+	"Device.IP.", "Device.Users.", "Device.LocalAgent.", "Device.Ethernet.", "Device.Reboot()", "Device.WiFi.SSID.", "Device.XMPP."}
 
 func newRig(t testing.TB, opts func(*Options), extra map[string]string) *rig {
 	r := &rig{t: t, acs: newACS(t), dir: t.TempDir(), opts: opts, extra: extra, software: "sw1"}

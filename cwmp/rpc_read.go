@@ -290,14 +290,14 @@ func (s *session) setParameterAttributes(ctx context.Context, m *soap.SetParamet
 	return &soap.SetParameterAttributesResponse{}, nil
 }
 
-// notificationAllowed refuses what this device will not do: lightweight notifications, whose list of supported protocols is
-// empty (ATT-09), and active notification of counters and uptimes, which would open a session at every look (ATT-06).
-// Passive notification is never refused. ATT-07
+// notificationAllowed refuses what this device will not do: lightweight notifications, if its profile has no list of supported
+// protocols (ATT-09), and active notification of counters and uptimes, which would open a session or send a datagram at
+// every look (ATT-06). Passive notification is never refused. ATT-07
 func notificationAllowed(v *bridge.View, ms []datamodel.Match, a soap.SetAttribute) *soap.Fault {
-	if a.Notification > 2 {
+	if _, ok := v.Schema().Lookup(msPath + "LightweightNotificationProtocolsUsed"); !ok && lightweight(int(a.Notification)) {
 		return soap.NewFault(soap.NotificationRejected, "lightweight notifications are not supported: "+cut(a.Name, 200))
 	}
-	if a.Notification < 2 {
+	if !active(int(a.Notification)) && !lightActive(int(a.Notification)) {
 		return nil
 	}
 	refused := ""

@@ -305,7 +305,7 @@ func TestAttributes(t *testing.T) {
 		set(n(name, 1)),                        // 0
 		set(n(up, 2)),                          // 1 ATT-06
 		set(n(up, 1)),                          // 2 ATT-07
-		set(n(en, 3)),                          // 3 ATT-09
+		set(n(up, 5)),                          // 3 ATT-06, lightweight
 		set(n(en, 2), n("Device.Nonsense", 1)), // 4 ATT-11
 		set(soap.SetAttribute{Name: name, Notification: 2}),                                                    // 5 ATT-05
 		set(soap.SetAttribute{Name: name, AccessListChange: true, AccessList: []string{"X_0005B9_Installer"}}), // 6 ATT-12

@@ -244,7 +244,7 @@ func TestUnbuilt(t *testing.T) {
 	if len(f.SetParameterValuesFault) != 1 || f.SetParameterValuesFault[0].FaultCode != soap.InvalidParameterValue {
 		t.Errorf("IPPing: %+v", f)
 	}
-	for _, kv := range [][2]string{{"STUNEnable", "true"}} {
+	for _, kv := range [][2]string{{"DUStateChangeComplPolicy.Enable", "true"}} {
 		f := wantFault(t, r.rpc(&soap.SetParameterValues{ParameterList: values(msPath+kv[0], kv[1])}), soap.InvalidArguments)
 		if len(f.SetParameterValuesFault) != 1 || f.SetParameterValuesFault[0].FaultCode != soap.InvalidParameterValue {
 			t.Errorf("%s: %+v", kv[0], f)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"twinspan/cwmp/internal/xmpptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -121,7 +123,7 @@ func TestConnect(t *testing.T) {
 }
 
 func TestRefusedServers(t *testing.T) {
-	_, stranger := certificate(t, testDomain)
+	_, stranger := xmpptest.Certificate(t, testDomain)
 	for name, c := range map[string]struct {
 		f      faults
 		want   Status

@@ -1,66 +1,24 @@
 package xmpp
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/pbkdf2"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"twinspan/cwmp/internal/xmpptest"
 )
 
-const testDomain = "xmpp.test"
-
-// certificate makes a self-signed one for a name, and the pool that trusts it.
-func certificate(t testing.TB, name string) (tls.Certificate, *x509.CertPool) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
-
-// writeCertificate stores one as PEM files.
-func writeCertificate(t testing.TB, c tls.Certificate, dir string) (certFile, keyFile string) {
-	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for name, b := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: c.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(b), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
-}
+const testDomain = xmpptest.Domain
 
 // faults of the fake server. The zero value behaves.
 type faults struct {
@@ -109,7 +67,7 @@ type fakeStream struct {
 
 func startFake(t testing.TB, f faults) *fakeServer {
 	s := &fakeServer{t: t, faults: f, conns: map[net.Conn]bool{}}
-	s.cert, s.pool = certificate(t, testDomain)
+	s.cert, s.pool = xmpptest.Certificate(t, testDomain)
 	var err error
 	if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
