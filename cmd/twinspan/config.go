@@ -84,6 +84,8 @@ type CWMPConfig struct {
 	PeriodicInformInterval int      `toml:"periodic_inform_interval"`
 	AllowPlaintext         bool     `toml:"allow_plaintext"`           // permit an http:// ACS URL
 	ConnectionRequest      string   `toml:"connection_request_listen"` // address, empty: none
+	UDPListen              string   `toml:"udp_listen"`                // UDP connection requests; empty: as above, "off": none
+	DHCPFiles              []string `toml:"dhcp_files"`                // hook or lease files that may offer an ACS
 	TLS                    TLSFiles `toml:"tls"`
 	Timeout                duration `toml:"timeout"`
 }
