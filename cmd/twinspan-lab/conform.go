@@ -42,7 +42,7 @@ func conformUSP(ctx context.Context, args []string) error {
 	fs.StringVar(&cfg.MTP, "mtp", "mqtt", "MTP to test over: mqtt or ws")
 	fs.StringVar(&cfg.Only, "only", "", "ids or patterns, separated by commas: 1.20,2.*")
 	fs.StringVar(&cfg.Features, "features", usp.DefaultFeatures, "optional features that the agent claims, by the plan's numbers")
-	fs.StringVar(&cfg.Broker, "broker", "", "host:port of a broker that runs already (mqtt); default: an embedded one")
+	fs.StringVar(&cfg.Broker, "broker", "", "host:port of a broker that runs already, or mosquitto to start one with TLS (mqtt); default: an embedded one")
 	fs.StringVar(&cfg.BrokerCA, "broker-ca", "", "PEM file of the authority of the broker's certificate; the broker then speaks TLS")
 	fs.IntVar(&cfg.Lanes, "lanes", 0, "agents that wait beside each other in slow tests, default 6")
 	fs.BoolVar(&cfg.Quick, "quick", false, "leave out tests that wait for longer than a few seconds")

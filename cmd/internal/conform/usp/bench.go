@@ -30,6 +30,7 @@ type bench struct {
 	agent        Agent
 	setup        Setup
 	broker       *broker // nil for an external one
+	mosquitto    *mosquitto
 	main, second *Peer
 	tls          *authority // nil without TLS
 
@@ -62,14 +63,14 @@ func openBench(ctx context.Context, cfg *Config, v variant) (_ *bench, err error
 		}
 	}()
 	b.setup = Setup{MTP: cfg.MTP, AgentID: cfg.AgentID}
-	if v.tls {
+	if v.tls || cfg.Broker == Mosquitto && cfg.MTP == "mqtt" && v.script == nil {
 		if b.tls, err = newAuthority(dir, cfg.AgentID); err != nil {
 			return nil, err
 		}
 		b.setup.CAFile, b.setup.CertFile, b.setup.KeyFile = b.tls.caFile, b.tls.agentCert, b.tls.agentKey
 	}
 	if cfg.MTP == "mqtt" {
-		err = b.overMQTT(v)
+		err = b.overMQTT(ctx, v)
 	} else {
 		err = b.overWebSocket(run, v)
 	}
@@ -127,17 +128,28 @@ func (b *bench) alter(t mtp.Transport) mtp.Transport {
 	return t
 }
 
-func (b *bench) overMQTT(v variant) error {
+func (b *bench) overMQTT(ctx context.Context, v variant) error {
 	host, port := b.cfg.Broker, 0
+	if v.script != nil {
+		host = ""
+	}
 	prefix := "conform/" + filepath.Base(b.dir) + "/"
-	if host == "" {
+	switch host {
+	case Mosquitto:
+		m, err := startMosquitto(ctx, b.dir, b.tls)
+		if err != nil {
+			return err
+		}
+		b.mosquitto = m
+		host, port = "127.0.0.1", m.Port
+	case "":
 		var conf *tls.Config
 		if v.tls {
 			conf = b.tls.server
 		}
 		s := v.script
 		if s == nil {
-			s = newScript(b.cfg.AgentID)
+			s = newScript(b.cfg)
 		}
 		br, err := startBroker(conf, s)
 		if err != nil {
@@ -145,7 +157,7 @@ func (b *bench) overMQTT(v variant) error {
 		}
 		b.broker = br
 		host, port = br.Host, br.Port
-	} else {
+	default:
 		h, p, err := net.SplitHostPort(host)
 		if err != nil {
 			return fmt.Errorf("broker %q: %w", host, err)
@@ -157,7 +169,7 @@ func (b *bench) overMQTT(v variant) error {
 		host, port = h, n
 		b.setup.CAFile = b.cfg.BrokerCA
 	}
-	secure := v.tls || b.cfg.BrokerCA != ""
+	secure := b.tls != nil || b.cfg.BrokerCA != "" && v.script == nil
 	for i, id := range []string{mainID, secondID} {
 		r := Reach{ID: id, Host: host, Port: port, TLS: secure, Topic: fmt.Sprintf("%scontroller%d", prefix, i+1), AgentTopic: fmt.Sprintf("%sagent%d", prefix, i+1)}
 		if b.cfg.AgentTopic != "" {
@@ -273,6 +285,9 @@ func (b *bench) close() {
 	b.wg.Wait()
 	if b.broker != nil {
 		_ = b.broker.Close()
+	}
+	if b.mosquitto != nil {
+		_ = b.mosquitto.Close()
 	}
 	_ = os.RemoveAll(b.dir)
 }

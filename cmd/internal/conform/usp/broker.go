@@ -29,6 +29,7 @@ type packetSeen struct {
 type script struct {
 	mochi.HookBase
 	agentID string
+	lie     func(*packets.Packet) bool // Config.packets
 
 	mu              sync.Mutex
 	log             []packetSeen
@@ -39,8 +40,8 @@ type script struct {
 	serverKeepAlive uint16
 }
 
-func newScript(agentID string) *script {
-	return &script{agentID: agentID, wake: make(chan struct{}), agents: map[*mochi.Client]bool{}}
+func newScript(cfg *Config) *script {
+	return &script{agentID: cfg.AgentID, lie: cfg.packets, wake: make(chan struct{}), agents: map[*mochi.Client]bool{}}
 }
 
 // Provides implements mochi.Hook.
@@ -71,8 +72,9 @@ func (s *script) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Pack
 	if pk.FixedHeader.Type == packets.Connect && userProperty(pk, "usp-endpoint-id") == s.agentID {
 		s.agents[cl] = true
 	}
-	if s.agents[cl] && len(s.log) < maxArrivals {
-		s.log = append(s.log, packetSeen{At: time.Now(), Pk: pk, Conn: cl, Empty: pk.Connect.ClientIdentifier == ""})
+	told := pk
+	if s.agents[cl] && len(s.log) < maxArrivals && (s.lie == nil || s.lie(&told)) {
+		s.log = append(s.log, packetSeen{At: time.Now(), Pk: told, Conn: cl, Empty: pk.Connect.ClientIdentifier == ""})
 		close(s.wake)
 		s.wake = make(chan struct{})
 	}
@@ -138,7 +140,7 @@ func (s *script) all(from int, fits func(*packetSeen) bool) []packetSeen {
 
 // await waits for a packet of the agent.
 func (s *script) await(t *T, from int, d time.Duration, what string, fits func(*packetSeen) bool) packetSeen {
-	ctx, cancel := context.WithTimeout(t.ctx, d)
+	ctx, cancel := context.WithTimeout(t.ctx, t.cfg.wait(d))
 	defer cancel()
 	for {
 		s.mu.Lock()

@@ -54,7 +54,7 @@ func newAuthority(dir, agentID string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.save(second); err != nil {
+	if err := saveCertificate(second, a.agentCert, a.agentKey); err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
@@ -83,16 +83,16 @@ func (a *authority) issue(serial int64, endpoint, address string) (tls.Certifica
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// save writes the agent's certificate and key.
-func (a *authority) save(c tls.Certificate) error {
-	if err := writePEM(a.agentCert, "CERTIFICATE", c.Certificate[0]); err != nil {
+// saveCertificate writes a certificate and its key.
+func saveCertificate(c tls.Certificate, certFile, keyFile string) error {
+	if err := writePEM(certFile, "CERTIFICATE", c.Certificate[0]); err != nil {
 		return err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
-		return fmt.Errorf("agent's key: %w", err)
+		return fmt.Errorf("key of %s: %w", certFile, err)
 	}
-	return writePEM(a.agentKey, "PRIVATE KEY", der)
+	return writePEM(keyFile, "PRIVATE KEY", der)
 }
 
 func writePEM(path, kind string, der []byte) error {

@@ -83,7 +83,7 @@ func obj(path string, s ...setting) object { return object{path, s} }
 
 // ask sends a request as a Controller and returns whatever answers.
 func (t *T) ask(p *Peer, r *uspmsg.Request) *uspmsg.Msg {
-	ctx, cancel := context.WithTimeout(t.ctx, answerIn)
+	ctx, cancel := context.WithTimeout(t.ctx, t.cfg.wait(answerIn))
 	defer cancel()
 	m, err := p.Request(ctx, r)
 	if err != nil {
@@ -362,7 +362,7 @@ func (t *T) silence(p *Peer, from int, d time.Duration, what string, fits func(*
 
 // await waits for something that fits.
 func (t *T) await(p *Peer, from int, d time.Duration, what string, fits func(*Arrival) bool) *Arrival {
-	a, err := waitFor(t.ctx, p, from, d, fits)
+	a, err := waitFor(t.ctx, p, from, t.cfg.wait(d), fits)
 	if err != nil {
 		t.fail("no %s within %s", what, d)
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mochi-mqtt/server/v2/packets"
 	"google.golang.org/protobuf/proto"
 
 	"twinspan/usp/mtp"
@@ -100,6 +101,65 @@ var faults = []struct {
 	ids  []string
 	lie  func(*uspmsg.Msg) action
 }{
+	{"a refusal with another code", []string{"2.12", "2.16"}, lieError(func(e *uspmsg.Error) bool {
+		was := e.ErrCode
+		e.ErrCode = 7004
+		return was == 7006
+	})},
+	{"a hidden parameter that is shown", []string{"2.22"}, lie((*uspmsg.Response).GetGetResp, func(r *uspmsg.GetResp) bool {
+		did := false
+		for _, o := range r.GetReqPathResults() {
+			for _, p := range o.GetResolvedPathResults() {
+				if strings.Contains(p.GetResolvedPath(), ".BootParameter.") {
+					p.ResultParams["ParameterName"], did = "x", true
+				}
+			}
+		}
+		return did
+	})},
+	{"a secured value that is shown", []string{"2.27"}, lie((*uspmsg.Response).GetGetResp, func(r *uspmsg.GetResp) bool {
+		did := false
+		for _, o := range r.GetReqPathResults() {
+			for _, p := range o.GetResolvedPathResults() {
+				if v, there := p.GetResultParams()["Password"]; there && v == "" {
+					p.ResultParams["Password"], did = "secret-227", true
+				}
+			}
+		}
+		return did
+	})},
+	{"a command that is refused without a word", []string{"2.18"}, func(m *uspmsg.Msg) action {
+		if m.GetBody().GetResponse().GetOperateResp() != nil {
+			return dropped
+		}
+		return kept
+	}},
+	{"a parent that is not refused", []string{"2.23"}, lie((*uspmsg.Response).GetAddResp, func(r *uspmsg.AddResp) bool {
+		if len(r.GetCreatedObjResults()) < 2 {
+			return false
+		}
+		r.CreatedObjResults = r.CreatedObjResults[:1]
+		return true
+	})},
+	{"a version that is not told", []string{"4.1"}, lie((*uspmsg.Response).GetGetSupportedProtocolResp, func(r *uspmsg.GetSupportedProtocolResp) bool {
+		if r != nil {
+			r.AgentSupportedProtocolVersions = ""
+		}
+		return r != nil
+	})},
+	{"an agent that does not live any more", []string{"2.1"}, func(m *uspmsg.Msg) action {
+		if m.GetBody().GetResponse().GetGetResp() != nil {
+			return dropped
+		}
+		return kept
+	}},
+	{"a new Controller that is not greeted", []string{"9.9"}, lieNotify(func(n *uspmsg.Notify) action {
+		if n.GetOnBoardReq() == nil {
+			return kept
+		}
+		n.SubscriptionId = "x"
+		return altered
+	})},
 	{"an Error without its param_errs", []string{"1.3", "1.14"}, lieError(func(e *uspmsg.Error) bool { e.ParamErrs = nil; return true })},
 	{"a param_err with a code that does not fit", []string{"1.4"}, lieError(func(e *uspmsg.Error) bool {
 		if len(e.ParamErrs) == 0 {
@@ -214,4 +274,45 @@ var faults = []struct {
 		}
 		return did
 	})},
+}
+
+// lowFaults are lies below the messages: in the packets of MQTT and the frames of WebSocket.
+var lowFaults = []struct {
+	name    string
+	id, mtp string
+	packets func(*packets.Packet) bool
+	frames  func(op byte, data []byte) bool
+}{
+	{name: "a CONNECT that does not name the agent", id: "11.2", mtp: "mqtt", packets: func(p *packets.Packet) bool {
+		if p.FixedHeader.Type == packets.Connect {
+			p.Properties.User = nil
+		}
+		return true
+	}},
+	{name: "a PUBLISH without Content Type", id: "11.12", mtp: "mqtt", packets: func(p *packets.Packet) bool {
+		p.Properties.ContentType = ""
+		return true
+	}},
+	{name: "a topic that is never left", id: "11.9", mtp: "mqtt", packets: func(p *packets.Packet) bool { return p.FixedHeader.Type != packets.Unsubscribe }},
+	{name: "a connection without topic that stays", id: "11.10", mtp: "mqtt", packets: func(p *packets.Packet) bool { return p.FixedHeader.Type != packets.Disconnect }},
+	{name: "a ClientID that changes", id: "11.5", mtp: "mqtt", packets: func(p *packets.Packet) bool {
+		p.Connect.ClientIdentifier += "x"
+		return true
+	}},
+	{name: "a Pong with other data", id: "7.7", mtp: "ws", frames: func(op byte, data []byte) bool {
+		if op == opPong {
+			data[0] ^= 1
+		}
+		return true
+	}},
+	{name: "a Close that is not answered", id: "7.4", mtp: "ws", frames: func(op byte, _ []byte) bool { return op != opClose }},
+	{name: "an answer that is lost", id: "7.12", mtp: "ws", frames: func() func(byte, []byte) bool {
+		seen := 0
+		return func(op byte, _ []byte) bool {
+			if op == opBinary {
+				seen++
+			}
+			return op != opBinary || seen == 1 // only the connect record
+		}
+	}()},
 }

@@ -37,7 +37,7 @@ func newController(t *T) {
 		wc.Addr, wc.EndpointID, wc.AllowPlain = "127.0.0.1:0", id, true
 		srv, err := websocket.NewServer(wc)
 		t.want(err == nil, "%v", err)
-		p = newPeer(id, t.cfg.AgentID, t.cfg.AgentID, srv)
+		p = newPeer(id, t.cfg.AgentID, t.cfg.AgentID, t.b.alter(srv))
 		t.begin(p)
 		for range 100 {
 			if srv.Addr() != nil {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"twinspan/cmd/internal/conform"
 	"twinspan/usp/mtp"
 )
@@ -31,7 +33,7 @@ type Config struct {
 	Features string // claimed features: "1-10,12"; empty: DefaultFeatures
 	Only     string // ids or patterns: "1.20,2.*"; empty: all
 
-	Broker     string   // host:port of a broker that runs already; empty: an embedded one
+	Broker     string   // host:port of a broker that runs already, or Mosquitto; empty: an embedded one
 	BrokerCA   string   // PEM; the broker speaks TLS
 	AgentTopic string   // where an agent that is not configured by the runner listens
 	Listen     []string // addresses of the listeners for Controllers 1 and 2 over WebSocket; empty: any on loopback
@@ -41,8 +43,21 @@ type Config struct {
 	Dir   string // for working files; empty: the system's
 	// Alter wraps the transport of every Controller: planted faults of tests.
 	Alter func(mtp.Transport) mtp.Transport
+	// packets and frames do the same one layer below: they alter what the broker, or the WebSocket server of section 7,
+	// noted of the agent; false loses it.
+	packets func(*packets.Packet) bool
+	// patience caps what is waited for something that should come; 0: as long as each test says.
+	patience time.Duration
+	frames   func(op byte, data []byte) bool
 	// Done is called with each result as it comes; nil: not.
 	Done func(conform.Result)
+}
+
+func (c *Config) wait(d time.Duration) time.Duration {
+	if c.patience > 0 {
+		return min(d, c.patience)
+	}
+	return d
 }
 
 // Catalogue is every test of the plan.

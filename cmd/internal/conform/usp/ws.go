@@ -14,7 +14,7 @@ import (
 func webSocketTests() map[string]test {
 	raw := func(f func(t *T, s *wsServer)) test {
 		return test{own: true, run: func(t *T) {
-			s, err := newWSServer()
+			s, err := newWSServer(t.cfg)
 			t.want(err == nil, "%v", err)
 			t.later(s.close)
 			b, err := openBench(t.ctx, t.cfg, variant{noPeers: true, mainPort: s.port()})

@@ -24,8 +24,9 @@ type wsSeen struct {
 // wsServer is a WebSocket server with every frame in the hand of the test (RFC 6455), as no library gives it. It agrees to
 // the subprotocol and sends no extensions.
 type wsServer struct {
-	ln net.Listener
-	wg sync.WaitGroup
+	ln  net.Listener
+	lie func(op byte, data []byte) bool // Config.frames
+	wg  sync.WaitGroup
 
 	mu       sync.Mutex
 	log      []wsSeen
@@ -41,12 +42,12 @@ type wsConn struct {
 	mu sync.Mutex
 }
 
-func newWSServer() (*wsServer, error) {
+func newWSServer(cfg *Config) (*wsServer, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &wsServer{ln: ln, wake: make(chan struct{}), conns: map[*wsConn]bool{}}
+	s := &wsServer{ln: ln, lie: cfg.frames, wake: make(chan struct{}), conns: map[*wsConn]bool{}}
 	s.wg.Go(func() { // ends with the listener; joined by close
 		for {
 			nc, err := ln.Accept()
@@ -100,7 +101,7 @@ func (s *wsServer) newest() *wsConn {
 func (s *wsServer) seen(c *wsConn, op byte, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.log) < maxArrivals {
+	if len(s.log) < maxArrivals && (s.lie == nil || s.lie(op, data)) {
 		s.log = append(s.log, wsSeen{at: time.Now(), op: op, data: data, conn: c})
 	}
 	if op == opOpen {
@@ -118,7 +119,7 @@ func (s *wsServer) mark() int {
 
 // await waits for an event from a position on.
 func (s *wsServer) await(t *T, from int, d time.Duration, what string, fits func(*wsSeen) bool) wsSeen {
-	timeout := time.NewTimer(d)
+	timeout := time.NewTimer(t.cfg.wait(d))
 	defer timeout.Stop()
 	for {
 		s.mu.Lock()
