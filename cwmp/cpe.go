@@ -70,6 +70,7 @@ type state struct {
 	schedules []schedule
 	transfers []*transfer
 	tests     tests
+	modules   modules
 	saved     map[string]string // records as last written, to write only what differs
 
 	wanted    bool // an event calls for a session at once
@@ -190,6 +191,7 @@ func (c *CPE) Run(ctx context.Context) error {
 	cancel()
 	c.stop()
 	c.tests.wg.Wait()
+	c.modules.wg.Wait()
 	wg.Wait()
 	watcher.Close()
 	c.server.close()
@@ -314,7 +316,7 @@ func (c *CPE) refresh(ctx context.Context, first bool) {
 		c.mark.URL = c.set.url
 		c.queue.add(evBootstrap, "")
 		c.schedules, c.transfers = nil, c.keepMoving()
-		c.requested9, c.acsMethods = nil, nil
+		c.requested9, c.acsMethods, c.modules.jobs = nil, nil, nil
 		c.changes.pending, c.changes.known, c.changes.stale = map[string]*pending{}, map[string]string{}, true
 		c.failures, c.retryAt, c.wanted = 0, time.Time{}, true
 		c.offer = len(supportedVersions) - 1
@@ -366,6 +368,9 @@ func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
 			c.refresh(ctx, false)
 		}
 	}
+	if ev.Kind == bridge.EventModel {
+		c.moduleChanged(ctx, ev)
+	}
 	if ev.Kind == bridge.EventOperated {
 		c.operated(ctx, ev)
 	}
@@ -384,6 +389,7 @@ func (c *CPE) wasReset(ctx context.Context) {
 	c.saved, c.changes = map[string]string{}, changes{pending: map[string]*pending{}, known: map[string]string{}, stale: true}
 	c.quietUntil = time.Now().Add(resetGrace)
 	c.dropTests()
+	c.modules.jobs = nil
 	if c.running == nil {
 		c.refresh(ctx, true)
 		c.takeOffer(ctx)
@@ -430,6 +436,7 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 	}
 	c.startTransfer(ctx, now)
 	c.startTests(ctx)
+	c.startModules(ctx)
 	c.rebootDue(ctx, now)
 }
 

@@ -27,6 +27,13 @@ func (c *CPE) deliveries() []delivery {
 				delivered: func(ctx context.Context, final bool) error { return c.transferDelivered(ctx, id, final) }})
 		}
 	}
+	for _, j := range c.modules.jobs {
+		if j.done() {
+			m := j.message()
+			out = append(out, delivery{body: m, optional: j.Auto,
+				delivered: func(ctx context.Context, final bool) error { return c.moduleDelivered(ctx, j, final) }})
+		}
+	}
 	c.told9 = len(c.requested9)
 	for _, m := range c.requested9 {
 		out = append(out, delivery{body: m, optional: true, delivered: func(context.Context, bool) error { return nil }})

@@ -62,6 +62,8 @@ type Options struct {
 	Installer Installer
 	// Idle tells whether a ScheduleDownload with the mode "3 When Idle" may begin; nil: whenever no session is in progress.
 	Idle func() bool
+	// Modules installs software; nil: ChangeDUState is not supported.
+	Modules SoftwareModules
 	// Transferer moves files; nil: HTTP and HTTPS.
 	Transferer Transferer
 	// WriteLog writes what an Upload of the vendor log sends; nil: the journal of the store as text.

@@ -2,7 +2,6 @@ package cwmp
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -60,32 +59,19 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, params []str
 	return nil
 }
 
-// unbuilt are parameters that would switch on what this CPE cannot do, with the values that leave it off. Accepting another
-// would be a promise nobody keeps.
-var unbuilt = map[string][]string{
-	"DUStateChangeComplPolicy.Enable": {"false"},
-}
-
 // Applies implements datamodel.Applier.
 func (p *provider) Applies() []string {
-	out := []string{msPath + "URL", msPath + "HeartbeatPolicy.ReportingInterval", msPath + "InformParameter.{i}.ParameterName", msPath + "InformParameter.{i}.EventList"}
-	for name := range unbuilt {
-		out = append(out, msPath+name)
-	}
-	return out
+	return []string{msPath + "URL", msPath + "HeartbeatPolicy.ReportingInterval", msPath + "InformParameter.{i}.ParameterName", msPath + "InformParameter.{i}.EventList"}
 }
 
-// Prepare refuses an ACS URL that is none, InformParameter rows that the standard forbids (IPT-04), and what is not built.
+// Prepare refuses an ACS URL that is none, InformParameter rows that the standard forbids (IPT-04), and a heartbeat that is too fast.
 func (p *provider) Prepare(_ context.Context, writes []datamodel.Write) error {
 	for _, w := range writes {
 		if w.Deleted || w.Added {
 			continue
 		}
 		name := strings.TrimPrefix(w.Path, msPath)
-		off, known := unbuilt[name]
 		switch {
-		case known && !slices.Contains(off, w.Value):
-			return datamodel.Fail(datamodel.InvalidValue, w.Path, "not supported by this device")
 		case name == "HeartbeatPolicy.ReportingInterval":
 			if err := checkHeartbeat(w.Path, w.Value); err != nil {
 				return err

@@ -69,6 +69,9 @@ func (c *CPE) restore() error {
 	if err != nil {
 		return fmt.Errorf("cwmp: read transfers: %w", err)
 	}
+	if err := c.restoreModules(); err != nil {
+		return err
+	}
 	slices.SortFunc(c.transfers, func(a, b *transfer) int { return strings.Compare(a.ID, b.ID) })
 	if c.mark.Path == "" {
 		c.mark.Path = connreq.NewPath() // CR-15: not to be guessed, its own for every device
@@ -103,12 +106,15 @@ func (c *CPE) records() map[string]string {
 		put(recordBucket, recKnown, c.knownRecord(), len(c.changes.known) == 0)
 	}
 	for key := range c.saved {
-		if strings.HasPrefix(key, transferBucket+"/") {
+		if strings.HasPrefix(key, transferBucket+"/") || strings.HasPrefix(key, duBucket+"/") {
 			out[key] = ""
 		}
 	}
 	for _, t := range c.transfers {
 		out[transferBucket+"/"+t.ID] = string(t.encode())
+	}
+	for _, j := range c.modules.jobs {
+		out[duBucket+"/"+j.ID] = string(j.encode())
 	}
 	return out
 }

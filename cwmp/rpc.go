@@ -25,6 +25,14 @@ var rpcMethods = []string{
 	"ScheduleDownload", "CancelTransfer", "GetAllQueuedTransfers", "GetQueuedTransfers",
 }
 
+// methods is what works with these Options.
+func (c *CPE) methods() []string {
+	if c.o.Modules == nil {
+		return rpcMethods
+	}
+	return append(rpcMethods[:len(rpcMethods):len(rpcMethods)], "ChangeDUState")
+}
+
 // maxSchedules bounds the ScheduleInform calls that wait.
 const maxSchedules = 64
 
@@ -39,7 +47,7 @@ func (s *session) dispatch(ctx context.Context, req *soap.Envelope) (answer soap
 	ref := s.name + "/" + cut(req.Header.ID, 64)
 	switch m := req.Body.(type) {
 	case *soap.GetRPCMethods:
-		return &soap.GetRPCMethodsResponse{MethodList: rpcMethods}, nil
+		return &soap.GetRPCMethodsResponse{MethodList: s.c.methods()}, nil
 	case *soap.GetParameterValues:
 		return s.getParameterValues(ctx, m)
 	case *soap.GetParameterNames:
@@ -79,6 +87,11 @@ func (s *session) dispatch(ctx context.Context, req *soap.Envelope) (answer soap
 			return nil, fault
 		}
 		return &soap.ScheduleDownloadResponse{}, s.queueTransfer(ctx, t)
+	case *soap.ChangeDUState:
+		if s.c.o.Modules == nil {
+			break
+		}
+		return &soap.ChangeDUStateResponse{}, s.c.call(ctx, func() error { return s.c.changeDUState(ctx, m) })
 	case *soap.CancelTransfer:
 		return &soap.CancelTransferResponse{}, s.c.call(ctx, func() error { return s.c.cancelTransfers(ctx, m.CommandKey) })
 	case *soap.GetAllQueuedTransfers:

@@ -236,19 +236,13 @@ func TestScheduleReboot(t *testing.T) {
 	}
 }
 
-// What is not built cannot be switched on.
+// A test that nobody carries out cannot be requested.
 func TestUnbuilt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, nil)
 	f := wantFault(t, r.rpc(&soap.SetParameterValues{ParameterList: values("Device.IP.Diagnostics.IPPing.DiagnosticsState", "Requested")}), soap.InvalidArguments)
 	if len(f.SetParameterValuesFault) != 1 || f.SetParameterValuesFault[0].FaultCode != soap.InvalidParameterValue {
 		t.Errorf("IPPing: %+v", f)
-	}
-	for _, kv := range [][2]string{{"DUStateChangeComplPolicy.Enable", "true"}} {
-		f := wantFault(t, r.rpc(&soap.SetParameterValues{ParameterList: values(msPath+kv[0], kv[1])}), soap.InvalidArguments)
-		if len(f.SetParameterValuesFault) != 1 || f.SetParameterValuesFault[0].FaultCode != soap.InvalidParameterValue {
-			t.Errorf("%s: %+v", kv[0], f)
-		}
 	}
 }
 

@@ -178,7 +178,10 @@ func TestATC01Autonomous(t *testing.T) {
 		r.engine.Emit(bridge.Event{Kind: bridge.EventOperated, Path: path, Cause: "usp:self::ctl", Input: input, Start: time.Now().Add(-time.Second), Err: err})
 	}
 	const firmware, backup, restore = "Device.DeviceInfo.FirmwareImage.1.Download()", "Device.DeviceInfo.VendorConfigFile.2.Backup()", "Device.DeviceInfo.VendorConfigFile.1.Restore()"
-	operated(firmware, nil, nil) // the policy is off
+	r.cpe.call(r.ctx(), func() error { // the policy is off
+		r.cpe.operated(r.ctx(), bridge.Event{Kind: bridge.EventOperated, Path: firmware, Cause: "usp:self::ctl", Time: time.Now()})
+		return nil
+	})
 	const policy = msPath + "AutonomousTransferCompletePolicy."
 	r.sys(policy+"Enable", "true")
 	r.sys(policy+"FileTypeFilter", "1 Firmware Upgrade Image,3 Vendor Configuration File")
