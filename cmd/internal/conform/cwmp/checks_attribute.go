@@ -295,6 +295,9 @@ func fiveChanges(ctx context.Context, b *bench) error {
 	if err := b.notify(ctx, 2, names...); err != nil {
 		return err
 	}
+	if _, err := b.newSession(ctx); err != nil { // what a session wrote may be its own as long as it lasts
+		return err
+	}
 	mark := b.tap.mark()
 	for round := range 2 { // during the session; the second values are the final ones
 		var settings []string
