@@ -216,6 +216,37 @@ func (c *changes) compare(ctx context.Context, v *bridge.View) bool {
 	return due
 }
 
+// setsAttributes reports whether a commit changed what is watched.
+func setsAttributes(e *store.Entry) bool {
+	return slices.ContainsFunc(e.Deltas, func(d store.Delta) bool { return d.Op == store.DeltaAttr })
+}
+
+// adopt takes the values of live parameters that are watched now and were not before as known, and looks at no other.
+func (c *changes) adopt(ctx context.Context, v *bridge.View) {
+	c.list(v)
+	c.stale = false
+	for _, o := range c.live {
+		fresh := false
+		for name := range o.names {
+			_, told := c.known[canonicalPath(o.match.Path)+name]
+			fresh = fresh || !told
+		}
+		if !fresh {
+			continue
+		}
+		// An object that does not answer now is compared from the next poll on.
+		_ = v.Params(ctx, o.match, func(p *datamodel.Param, value string) bool {
+			path := canonicalPath(o.match.Path) + p.Name
+			if _, watched := o.names[p.Name]; watched {
+				if _, told := c.known[path]; !told {
+					c.known[path], c.dirty = value, true
+				}
+			}
+			return true
+		})
+	}
+}
+
 // list makes the list of watched parameters that are not stored.
 func (c *changes) list(v *bridge.View) {
 	c.live = c.live[:0]

@@ -361,6 +361,9 @@ func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
 			c.activeNew = true
 		}
 		c.reach.committed(ctx, c.e.View(acsWriter), ev.Entry)
+		if c.running != nil && setsAttributes(ev.Entry) { // what is watched from now on has the value it has now, not the one after the session
+			c.changes.adopt(ctx, c.e.View(acsWriter))
+		}
 		if c.changes.stale { // newly watched values become known now, not at the next poll
 			c.pollAt = time.Time{}
 		}
