@@ -476,11 +476,12 @@ var rowChecks = map[string]check{
 			return err
 		}
 		mark := b.tap.mark()
-		b.endSession(ctx)
-		b.holdNext()
+		// In the very session that began to watch the count: what is told is the change since then.
 		if _, err := b.driver.Command(ctx, "add "+table); err != nil {
 			return err
 		}
+		b.endSession(ctx)
+		b.holdNext()
 		x, err := b.inform(ctx, mark, "4 VALUE CHANGE", 5*time.Second)
 		if err != nil {
 			return err
