@@ -134,6 +134,7 @@ connection_request_listen = "127.0.0.1:0"
 [usp]
 endpoint_id = %q
 allow_plaintext = true
+trust_broker = true
 [log]
 level = "warn"
 [max_rows]

@@ -206,6 +206,7 @@ periodic_inform_interval  = 3600
 [usp]
 endpoint_id     = %q
 allow_plaintext = true
+trust_broker = true
 [log]
 level = "info"
 [max_rows]

@@ -92,11 +92,15 @@ type CWMPConfig struct {
 
 // USPConfig is what the USP side needs besides the data model.
 type USPConfig struct {
-	Enabled        bool               `toml:"enabled"`
-	EndpointID     string             `toml:"endpoint_id"` // empty: os::<OUI>-<SerialNumber>
-	AllowPlaintext bool               `toml:"allow_plaintext"`
-	TLS            TLSFiles           `toml:"tls"`
-	Controller     []ControllerConfig `toml:"controller"`
+	Enabled        bool   `toml:"enabled"`
+	EndpointID     string `toml:"endpoint_id"` // empty: os::<OUI>-<SerialNumber>
+	AllowPlaintext bool   `toml:"allow_plaintext"`
+	// TrustBroker believes every encrypted broker about who sends; else only one with a Credential for MTP-and-broker.
+	TrustBroker bool `toml:"trust_broker"`
+	// TrustServerName takes a server whose certificate names its host, not its Endpoint ID, for the Controller configured there.
+	TrustServerName bool               `toml:"trust_server_name"`
+	TLS             TLSFiles           `toml:"tls"`
+	Controller      []ControllerConfig `toml:"controller"`
 }
 
 // ControllerConfig becomes the rows of one Controller at first start.

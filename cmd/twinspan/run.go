@@ -280,12 +280,16 @@ func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.Boo
 	if err := c.USP.TLS.check(); err != nil {
 		return nil, fmt.Errorf("usp.tls: %w", err)
 	}
+	roots, err := c.USP.TLS.mtp().Client()
+	if err != nil {
+		return nil, fmt.Errorf("usp.tls: %w", err)
+	}
 	limits := agent.Limits{Message: usp.DefaultLimits()}
 	if n := c.Limits.RecordBytes; n > 0 {
 		limits.Message.RecordSize = n
 	}
 	var factory agent.Factory
-	factory, err := transport.New(transport.Config{TLS: c.USP.TLS.mtp(), MaxRecord: limits.Message.RecordSize, Log: log})
+	factory, err = transport.New(transport.Config{TLS: c.USP.TLS.mtp(), MaxRecord: limits.Message.RecordSize, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("usp: %w", err)
 	}
@@ -294,7 +298,7 @@ func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.Boo
 	}
 	return agent.New(agent.Options{
 		EndpointID: c.endpointID(), Engine: engine, Factory: factory, Log: log, SoftwareVersion: c.Device.SoftwareVersion, Boot: boot, Limits: limits,
-		Trust:    agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: true, AllowServerName: true},
+		Trust:    agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: c.USP.TrustBroker, AllowServerName: c.USP.TrustServerName, Roots: roots.RootCAs},
 		Local:    &agent.LocalListener{Path: c.socket(), EndpointID: cliEndpoint},
 		Classify: func(endpoint string, roles []string) string { return c.classOf(live, endpoint, roles) },
 	})

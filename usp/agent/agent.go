@@ -36,7 +36,11 @@ type Agent struct {
 	status   statusTable
 	owners   ownerTable
 	counts   counters
+	certs    certTable
+	tofu     tofuTable
+	pending  challenges
 
+	certMu  sync.Mutex // one change of the Certificate table at a time
 	peersMu sync.Mutex
 	peers   map[string]*peer
 	locals  map[uint64]*peer
@@ -95,6 +99,9 @@ func New(o Options) (*Agent, error) {
 	if err := a.engine.AddProvider(&provider{a}); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	if t, ok := o.Factory.(Truster); ok {
+		t.TrustBy(a.acceptLink)
+	}
 	return a, nil
 }
 
@@ -124,6 +131,10 @@ func (a *Agent) Start(ctx context.Context) error {
 	if err := a.sweep(run); err != nil {
 		_ = a.Close()
 		return fmt.Errorf("agent: remove what does not outlive a restart: %w", err)
+	}
+	if err := a.disinherit(run); err != nil {
+		_ = a.Close()
+		return fmt.Errorf("agent: forget roles of certificates: %w", err)
 	}
 	w, err := a.engine.Watch(consumer)
 	if err != nil {

@@ -375,6 +375,7 @@ func (r *runner) accepted(s mtp.State) {
 	a.status.update(r.key, func(st *linkStatus) { st.up, st.failed, st.reason = true, false, "" })
 	r.up.Store(false) // there is no single way out of a server
 	if !s.Up {
+		a.tofu.forget(s.LinkID)
 		r.mu.Lock()
 		forget := r.links[s.LinkID]
 		delete(r.links, s.LinkID)
@@ -392,10 +393,17 @@ func (r *runner) accepted(s mtp.State) {
 		eid = s.Peer.EndpointIDs[0]
 	}
 	local := r.key == localKey
+	proven := false
 	if local {
 		eid = a.opt.Local.EndpointID
-	} else if c := a.controllers().byID[eid]; c == nil || !c.enabled || !s.Peer.Local && !s.Peer.Encrypted && !a.opt.Trust.AllowPlaintext {
-		return
+	} else {
+		c := a.controllers().byID[eid]
+		st, err := a.vouch(&linkHandler{a: a}, s.Peer, eid, c)
+		if c == nil || !c.enabled || err != nil {
+			a.tofu.watch(s, a.strangerTime(s.Peer, c, err))
+			return
+		}
+		proven = st.proven || a.opt.Trust.AllowPlaintext
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -407,7 +415,6 @@ func (r *runner) accepted(s mtp.State) {
 		a.slow.Info("usp_send_failed", "to", eid, "error", err.Error())
 		return
 	}
-	proven := s.Peer.Local || len(s.Peer.EndpointIDs) > 0 || !s.Peer.Encrypted && a.opt.Trust.AllowPlaintext
 	if local || !proven {
 		return
 	}

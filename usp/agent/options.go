@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,6 +70,8 @@ type TrustPolicy struct {
 	// AllowServerName accepts a TLS server that the agent dialled and whose certificate names the host but no Endpoint
 	// ID, for the Controller that is configured for this link. The standard wants the Endpoint ID in the certificate.
 	AllowServerName bool
+	// Roots are trusted CAs besides those of ControllerTrust.Credential., without a Role; nil: the system's.
+	Roots *x509.CertPool
 }
 
 // LocalListener is the socket of the command line and of the local page.
@@ -144,4 +147,10 @@ type Factory interface {
 	// New returns a transport for the specification; an error is shown as the status of the row and tried again when
 	// the row changes.
 	New(s Spec) (mtp.Transport, error)
+}
+
+// Truster is a Factory whose transports ask about certificates that do not lead to their own roots. judge gets what the
+// peer showed and the host that was dialled, empty if the peer dialled; nil lets the link come up. New calls TrustBy.
+type Truster interface {
+	TrustBy(judge func(chain []*x509.Certificate, name string) error)
 }

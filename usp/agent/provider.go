@@ -42,7 +42,7 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, _ []string, 
 		yield("UpTime", strconv.FormatInt(int64(time.Since(a.born)/time.Second), 10))
 		yield("SoftwareVersion", a.opt.SoftwareVersion)
 		yield("SupportedProtocols", strings.Join(a.opt.Protocols, ","))
-		yield("SupportedFingerprintAlgorithms", "SHA-256")
+		yield("SupportedFingerprintAlgorithms", "SHA-1,SHA-224,SHA-256,SHA-384,SHA-512")
 		yield("SupportedNumberOfSubscriptions", "-1")
 	case strings.HasPrefix(path, requestPath):
 		p.readRequest(path, yield)
@@ -127,6 +127,11 @@ func (p *provider) Commands() []string {
 		"Device.LocalAgent.Controller.{i}.MTP.{i}.WebSocket.Reset()",
 		"Device.MQTT.Client.{i}.ForceReconnect()",
 		"Device.ScheduleTimer()",
+		"Device.LocalAgent.AddCertificate()",
+		"Device.LocalAgent.Certificate.{i}.Delete()",
+		"Device.LocalAgent.Certificate.{i}.GetFingerprint()",
+		"Device.LocalAgent.ControllerTrust.RequestChallenge()",
+		"Device.LocalAgent.ControllerTrust.ChallengeResponse()",
 	}
 }
 
@@ -150,6 +155,16 @@ func (p *provider) Run(ctx context.Context, inv datamodel.Invocation) (map[strin
 		row := strings.TrimSuffix(object, "WebSocket.")
 		a.reconnect(func(s Spec) bool { return s.Row == row })
 		return nil, nil
+	case "AddCertificate()":
+		return nil, a.addCertificate(ctx, inv.Args["Certificate"], inv.Args["Alias"])
+	case "Delete()":
+		return nil, a.deleteCertificate(ctx, object)
+	case "GetFingerprint()":
+		return a.certFingerprint(object, inv.Args["FingerprintAlgorithm"])
+	case "RequestChallenge()":
+		return a.requestChallenge(ctx, inv)
+	case "ChallengeResponse()":
+		return nil, a.challengeResponse(ctx, inv)
 	case "ScheduleTimer()":
 		return nil, a.scheduleTimer(ctx, inv.Args["DelaySeconds"])
 	}

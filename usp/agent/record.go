@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,49 +136,96 @@ func (p *peer) writer() bridge.Writer {
 	return w
 }
 
-// admit decides whether a record from an Endpoint ID may be believed, and finds its peer. // R-SEC.0, R-SEC.22
+// standing is what a link proves about an Endpoint ID.
+type standing struct {
+	proven  bool     // not just claimed or vouched for by a broker
+	inherit bool     // roles are known from a certificate
+	roles   []string // InheritedRole
+	first   bool     // self-signed and unknown: trust on first use
+}
+
+// vouch decides whether a link may speak for an Endpoint ID; c is its row, nil if it has none. // R-SEC.0, R-SEC.22
+func (a *Agent) vouch(h *linkHandler, id mtp.Identity, from string, c *controller) (s standing, err error) {
+	switch {
+	case h.peer != "" && h.peer != from:
+		return s, errLink
+	case id.Local:
+		if id.Claimed != "" && id.Claimed != from {
+			return s, errIdentity
+		}
+		return standing{proven: true}, nil // the file mode of the socket decided who may connect
+	case !id.Encrypted:
+		if !a.opt.Trust.AllowPlaintext {
+			return s, errPlaintext
+		}
+		if !id.Broker && id.Claimed != "" && id.Claimed != from {
+			return s, errIdentity // nothing is proven here, but it should at least agree with itself
+		}
+		return s, nil
+	}
+	v := a.judge(id.Chain)
+	v.trusted = v.trusted || !id.Unverified
+	row := ""
+	if c != nil {
+		row = c.row
+	}
+	stored, _ := a.pinned(row, id.Chain)
+	named := slices.Contains(id.EndpointIDs, from) || namesHost(id, from) // R-SEC.0a
+	s = standing{proven: true, inherit: len(id.Chain) > 0, roles: v.roles}
+	switch {
+	case stored: // R-SEC.4
+		return s, nil
+	case named && v.trusted:
+		return s, nil
+	case named && !id.Broker && c == nil && a.anchors().tofu:
+		s.first = true
+		return s, nil
+	case named && !id.Broker:
+		return s, errUntrusted // for a known Controller it takes the stored certificate, or one of a trusted CA
+	case id.Broker && (v.broker || v.trusted && a.opt.Trust.AllowBroker): // R-SEC.26
+		s.proven, s.inherit = false, v.broker
+		return s, nil
+	case len(id.EndpointIDs) == 0 && h.dial && h.peer == from && v.trusted && a.opt.Trust.AllowServerName:
+		return s, nil
+	}
+	return s, errIdentity
+}
+
+// namesHost: an Endpoint ID of the scheme fqdn may be named by its host alone.
+func namesHost(id mtp.Identity, from string) bool {
+	host, ok := strings.CutPrefix(from, "fqdn::")
+	return ok && len(id.Chain) > 0 && id.Chain[0].VerifyHostname(host) == nil
+}
+
+// admit decides whether a record from an Endpoint ID may be believed, and finds its peer.
 func (a *Agent) admit(ctx context.Context, h *linkHandler, in mtp.Inbound, from string) (*peer, error) {
 	if h.local {
 		return a.localPeer(ctx, in, from)
 	}
-	id := in.From
-	proven := slices.Contains(id.EndpointIDs, from) // R-SEC.0a
-	switch {
-	case h.peer != "" && h.peer != from:
-		return nil, errLink
-	case id.Local:
-		if id.Claimed != "" && id.Claimed != from {
-			return nil, errIdentity
-		}
-		proven = true // the file mode of the socket decided who may connect
-	case !id.Encrypted:
-		if !a.opt.Trust.AllowPlaintext {
-			return nil, errPlaintext
-		}
-		if !id.Broker && id.Claimed != "" && id.Claimed != from {
-			return nil, errIdentity // nothing is proven here, but it should at least agree with itself
-		}
-	case proven:
-	case id.Broker && a.opt.Trust.AllowBroker:
-	case len(id.EndpointIDs) == 0 && h.dial && h.peer == from && a.opt.Trust.AllowServerName:
-	default:
-		return nil, errIdentity
-	}
 	c := a.controllers().byID[from]
-	if c == nil {
-		if !proven && !a.opt.Trust.AllowPlaintext {
+	s, err := a.vouch(h, in.From, from, c)
+	switch {
+	case err != nil:
+		return nil, err
+	case c == nil:
+		if !s.proven && len(s.roles) == 0 && !a.opt.Trust.AllowPlaintext {
 			return nil, errUnknown
 		}
-		if err := a.adopt(ctx, from); err != nil {
+		if err := a.adopt(ctx, from, s, in.From.Chain); err != nil {
 			return nil, err
 		}
-	} else if !c.enabled {
+	case !c.enabled:
 		return nil, errDisabled
+	case s.inherit:
+		if err := a.inherit(ctx, c.row, s.roles); err != nil {
+			return nil, err
+		}
 	}
 	p := a.peerOf(from)
 	if p.rights.Banned(a.store.Head()) {
 		return nil, errBanned
 	}
+	a.tofu.heard(in.LinkID)
 	return p, nil
 }
 
@@ -394,30 +443,39 @@ func (a *Agent) response(p *peer, m *uspmsg.Msg) {
 	}
 }
 
-// adopt makes a row for an unknown Controller with the UntrustedRole, where there is one. // R-SEC.6, TP-469 2.9
-func (a *Agent) adopt(ctx context.Context, eid string) error {
+// adopt makes a row for an unknown Controller: with the Roles that its certificate inherits, else with the
+// UntrustedRole, where there is one. // R-SEC.6, TP-469 2.9
+func (a *Agent) adopt(ctx context.Context, eid string, s standing, chain []*x509.Certificate) error {
 	a.adoptMu.Lock()
 	defer a.adoptMu.Unlock()
 	v := a.store.Head()
-	role := a.trust.Untrusted(v)
-	if role == "" || usp.CheckForeignID(eid) != nil {
+	if usp.CheckForeignID(eid) != nil {
 		return errUnknown
 	}
 	if trust.FindController(v, eid) != "" {
 		return nil
 	}
-	if a.countUntrusted(v, role) >= a.opt.Limits.Untrusted {
-		return errUnknown
+	settings := []bridge.Setting{{Name: "EndpointID", Value: eid, Required: true}, {Name: "Enable", Value: "true", Required: true}}
+	if len(s.roles) > 0 {
+		settings = append(settings, bridge.Setting{Name: "InheritedRole", Value: strings.Join(s.roles, ","), Required: true})
+	} else {
+		role := a.trust.Untrusted(v)
+		if role == "" || a.countUntrusted(v, role) >= a.opt.Limits.Untrusted {
+			return errUnknown
+		}
+		settings = append(settings, bridge.Setting{Name: "AssignedRole", Value: role, Required: true})
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.opt.Limits.RequestTime)
 	defer cancel()
+	if s.first {
+		cert, err := a.keepCertificate(ctx, chain[0], "")
+		if err != nil {
+			return err
+		}
+		settings = append(settings, bridge.Setting{Name: "Credential", Value: cert, Required: true})
+	}
 	res, err := a.engine.Apply(ctx, a.system, bridge.Change{Atomic: true, Ref: "untrusted", Ops: []bridge.Op{{
-		Kind: bridge.OpAdd, Path: controllerPath, Settings: []bridge.Setting{
-			{Name: "EndpointID", Value: eid, Required: true},
-			{Name: "Enable", Value: "true", Required: true},
-			{Name: "AssignedRole", Value: role, Required: true},
-		},
-	}}})
+		Kind: bridge.OpAdd, Path: controllerPath, Settings: settings}}})
 	if err == nil {
 		err = firstError(res)
 	}

@@ -209,11 +209,23 @@ func (p *rawPeer) answered(from, to string) bool {
 		p.t.Fatal(err)
 	}
 	p.send(rec)
-	select {
-	case <-p.got:
-		return true
-	case <-time.After(50 * time.Millisecond):
-		return false
+	late := time.After(50 * time.Millisecond)
+	for {
+		select {
+		case b := <-p.got:
+			if r, err := usp.OpenRecord(b, from, usp.DefaultLimits()); err != nil {
+				if string(b) != "rejected" {
+					continue // for another
+				}
+			} else {
+				if m, err := usp.DecodeMessage(r.Payload, usp.DefaultLimits()); err == nil && m.GetBody().GetRequest() != nil {
+					continue // an OnBoardRequest, say
+				}
+			}
+			return true
+		case <-late:
+			return false
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ package mtp
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"sync/atomic"
 )
@@ -35,6 +36,10 @@ type Identity struct {
 	Encrypted, Local, Broker bool
 	// Fingerprint is the SHA-256 of the peer's certificate in hex, or empty.
 	Fingerprint string
+	// Chain is what the peer showed, its own certificate first. Unverified: the transport did not prove that it leads to
+	// a trusted root (TLSFiles.Unknown); whoever takes the records must.
+	Chain      []*x509.Certificate
+	Unverified bool
 }
 
 // Inbound is one received record.
@@ -70,6 +75,8 @@ type State struct {
 	Peer Identity
 	// Send sends on this very link (a broker link has no peer and leaves it nil: use Transport.Send). Set while Up.
 	Send func(ctx context.Context, record []byte) error
+	// Close ends this link; nil where a transport cannot end one link of several. Set while Up.
+	Close func(reason string)
 	// ReplyTopic is our own concrete topic on a broker, as mqtt_connect must tell it; empty elsewhere.
 	ReplyTopic string
 	// ClientID is the client identifier that an MQTT broker assigned to us, to be kept for later connections

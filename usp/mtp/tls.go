@@ -26,6 +26,21 @@ type TLSFiles struct {
 	// ClockSet tells whether the clock is trustworthy. While it returns false, validity dates are not looked at, since a
 	// device without battery wakes up in 1970 (R-MTP.2, R-WS.23). nil: always.
 	ClockSet func() bool
+	// Unknown is asked about a peer whose certificate does not lead to the roots or does not name the host: nil lets it in
+	// all the same. name is the host that was dialled, empty for a server. The chain holds at least one certificate whose
+	// key the peer has. nil refuses them all.
+	Unknown func(chain []*x509.Certificate, name string) error
+}
+
+// own reports whether the library's verification has to be replaced by ours.
+func (f TLSFiles) own() bool { return f.ClockSet != nil || f.Unknown != nil }
+
+func (f TLSFiles) verify(cs tls.ConnectionState, roots *x509.CertPool, name string, usage x509.ExtKeyUsage) error {
+	err := verifyPeer(cs, roots, name, usage, f.ClockSet == nil || f.ClockSet())
+	if err != nil && f.Unknown != nil && len(cs.PeerCertificates) > 0 {
+		return f.Unknown(cs.PeerCertificates, name)
+	}
+	return err
 }
 
 func (f TLSFiles) load() (roots *x509.CertPool, certs []tls.Certificate, err error) {
@@ -59,11 +74,18 @@ func (f TLSFiles) Client() (*tls.Config, error) {
 		return nil, err
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: certs, ServerName: f.ServerName} // R-MQTT.48
-	if f.ClockSet != nil {
-		// The library's own check cannot leave the dates out, so the same check is done here with a chosen time.
+	if f.own() {
+		// The library's own check cannot leave the dates out nor ask about strangers, so the same check is done here.
 		c.InsecureSkipVerify = true
 		c.VerifyConnection = func(cs tls.ConnectionState) error {
-			return verifyPeer(cs, roots, cs.ServerName, x509.ExtKeyUsageServerAuth, f.ClockSet())
+			name := f.ServerName
+			if name == "" {
+				name = cs.ServerName
+			}
+			if name == "" { // the library keeps no name of an address that was dialled
+				return errors.New("mtp: TLSFiles.ServerName is needed to dial an address")
+			}
+			return f.verify(cs, roots, name, x509.ExtKeyUsageServerAuth)
 		}
 	}
 	return c, nil
@@ -82,7 +104,10 @@ func (f TLSFiles) Server() (*tls.Config, error) {
 	if f.AnyClient {
 		c.ClientAuth = tls.VerifyClientCertIfGiven
 	}
-	if f.ClockSet != nil {
+	if f.own() {
+		if f.Unknown != nil {
+			c.ClientCAs = nil // clients that see a list keep certificates of other issuers to themselves
+		}
 		c.ClientAuth = tls.RequireAnyClientCert
 		if f.AnyClient {
 			c.ClientAuth = tls.RequestClientCert
@@ -91,7 +116,7 @@ func (f TLSFiles) Server() (*tls.Config, error) {
 			if len(cs.PeerCertificates) == 0 {
 				return nil // only with AnyClient
 			}
-			return verifyPeer(cs, roots, "", x509.ExtKeyUsageClientAuth, f.ClockSet())
+			return f.verify(cs, roots, "", x509.ExtKeyUsageClientAuth)
 		}
 	}
 	return c, nil
@@ -123,6 +148,7 @@ func PeerIdentity(cs *tls.ConnectionState) Identity {
 		return id
 	}
 	leaf := cs.PeerCertificates[0]
+	id.Chain, id.Unverified = cs.PeerCertificates, len(cs.VerifiedChains) == 0
 	sum := sha256.Sum256(leaf.Raw)
 	id.Fingerprint = hex.EncodeToString(sum[:])
 	for _, u := range leaf.URIs {

@@ -26,7 +26,7 @@ func (f *Factory) mqtt(s agent.Spec) (mtp.Transport, error) {
 		return nil, fmt.Errorf("transport: %sTransportProtocol %s is not supported", m.Client, m.Transport)
 	}
 	var err error
-	if c.TLS, err = f.client(s.Encrypted); err != nil {
+	if c.TLS, err = f.client(s.Encrypted, s.Host); err != nil {
 		return nil, err
 	}
 	c.Broker = scheme + net.JoinHostPort(s.Host, strconv.Itoa(s.Port))

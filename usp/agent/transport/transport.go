@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -47,6 +48,11 @@ func New(c Config) (*Factory, error) {
 	return &Factory{cfg: c}, nil
 }
 
+// TrustBy implements agent.Truster. Call it before the first New.
+func (f *Factory) TrustBy(judge func(chain []*x509.Certificate, name string) error) {
+	f.cfg.TLS.Unknown = judge
+}
+
 // New implements agent.Factory.
 func (f *Factory) New(s agent.Spec) (mtp.Transport, error) {
 	switch s.Kind {
@@ -79,17 +85,21 @@ func built[T mtp.Transport](t T, err error) (mtp.Transport, error) {
 	return t, nil
 }
 
-func (f *Factory) client(encrypted bool) (*tls.Config, error) {
+func (f *Factory) client(encrypted bool, host string) (*tls.Config, error) {
 	if !encrypted {
 		return nil, nil
 	}
-	return f.cfg.TLS.Client()
+	files := f.cfg.TLS
+	if files.ServerName == "" {
+		files.ServerName = host
+	}
+	return files.Client()
 }
 
 func (f *Factory) webSocketClient(s agent.Spec) (mtp.Transport, error) {
 	c := websocket.DefaultClientConfig()
 	var err error
-	if c.TLS, err = f.client(s.Encrypted); err != nil {
+	if c.TLS, err = f.client(s.Encrypted, s.Host); err != nil {
 		return nil, err
 	}
 	u := url.URL{Scheme: "ws", Host: net.JoinHostPort(s.Host, strconv.Itoa(s.Port))}

@@ -34,13 +34,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const agentID = "os::012345-1"
 
 // device is an agent over real transports that nobody has configured yet.
-func device(t *testing.T, socket string) *bridge.Engine {
+func device(t *testing.T, socket string, more ...func(*datamodel.Profile, *transport.Config, *agent.Options)) *bridge.Engine {
 	t.Helper()
 	role := "Device.LocalAgent.ControllerTrust.Role.1."
 	prof := &datamodel.Profile{Name: "test", Supports: []string{"Device.LocalAgent.", "Device.DeviceInfo.", "Device.MQTT.", "Device.UnixDomainSockets.",
 		"Device.Boot!", "Device.ScheduleTimer()"},
 		Factory: map[string]string{role + "Enable": "true", role + "Name": "full", role + "Permission.1.Enable": "true", role + "Permission.1.Targets": "Device.",
 			role + "Permission.1.Param": "rw-n", role + "Permission.1.Obj": "rw-n", role + "Permission.1.InstantiatedObj": "rw-n", role + "Permission.1.CommandEvent": "r-xn"}}
+	cfg := transport.Config{Listen: "127.0.0.1"}
+	o := agent.Options{EndpointID: agentID, Trust: agent.TrustPolicy{AllowPlaintext: true, AllowBroker: true}, Local: &agent.LocalListener{Path: socket}}
+	for _, fn := range more {
+		fn(prof, &cfg, &o)
+	}
 	schema, err := tr181.Load(prof)
 	if err != nil {
 		t.Fatal(err)
@@ -50,12 +55,12 @@ func device(t *testing.T, socket string) *bridge.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := transport.New(transport.Config{Listen: "127.0.0.1"})
+	f, err := transport.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := agent.New(agent.Options{EndpointID: agentID, Engine: eng, Factory: f, Trust: agent.TrustPolicy{AllowPlaintext: true, AllowBroker: true},
-		Local: &agent.LocalListener{Path: socket}})
+	o.Engine, o.Factory = eng, f
+	a, err := agent.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,8 @@ func (l *link) serve(ctx context.Context, h mtp.Handler, onState func(mtp.State)
 	linkCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l.prepare()
-	onState(mtp.State{Up: true, LinkID: l.id, Peer: l.peer, Send: l.send})
+	onState(mtp.State{Up: true, LinkID: l.id, Peer: l.peer, Send: l.send,
+		Close: func(reason string) { l.shut(websocket.ClosePolicyViolation, reason) }})
 	readerDone := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() { l.write(ctx, cancel, readerDone) })

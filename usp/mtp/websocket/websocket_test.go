@@ -465,7 +465,7 @@ func TestCertificateDates(t *testing.T) {
 	}
 	s, _ := startServer(t, func(c *ServerConfig) { c.AllowPlain, c.TLS = false, serverTLS })
 	for _, clock := range []bool{true, false} {
-		cfg, err := mtp.TLSFiles{CAFile: ca.File, ClockSet: func() bool { return clock }}.Client()
+		cfg, err := mtp.TLSFiles{CAFile: ca.File, ServerName: "127.0.0.1", ClockSet: func() bool { return clock }}.Client()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -481,7 +481,7 @@ func TestCertificateDates(t *testing.T) {
 	}
 	// Without a clock the issuer and the name still count.
 	other := testca.New(t)
-	cfg, _ := mtp.TLSFiles{CAFile: other.File, ClockSet: func() bool { return false }}.Client()
+	cfg, _ := mtp.TLSFiles{CAFile: other.File, ServerName: "127.0.0.1", ClockSet: func() bool { return false }}.Client()
 	c := mtptest.Start(t, newClient(t, "wss://"+s.cfg.Addr+"/usp", func(c *ClientConfig) { c.TLS = cfg }), nil)
 	if f := c.Failed(); !strings.Contains(f.Reason, "unknown authority") {
 		t.Errorf("reason %q", f.Reason)

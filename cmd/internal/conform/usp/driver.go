@@ -194,6 +194,7 @@ level = "info"
 [usp]
 endpoint_id     = %q
 allow_plaintext = true
+trust_broker = true
 `, a.data(), s.AgentID)
 	if s.CAFile != "" {
 		fmt.Fprintf(&b, "[usp.tls]\nca_file = %q\ncert_file = %q\nkey_file = %q\n", s.CAFile, s.CertFile, s.KeyFile)
