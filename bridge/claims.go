@@ -125,6 +125,9 @@ func (c *claims) cool(cl *claim, now time.Time) {
 	c.cooling = append(c.cooling, cooling{cl.by, cl.paths, ended.Add(ended.Sub(cl.since))})
 }
 
+// seconds rounds up, so that who comes back after them comes late enough.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
 // related: one path is the other, or lies below it.
 func related(a, b string) bool {
 	return a == b || strings.HasSuffix(a, ".") && strings.HasPrefix(b, a) || strings.HasSuffix(b, ".") && strings.HasPrefix(a, b)
@@ -161,7 +164,7 @@ func (c *claims) on(p *Proposal, now time.Time) {
 		return
 	}
 	if cl := c.find(p.Path, p.Writer.Name, now); cl != nil {
-		p.Held = Held{By: cl.by, Kind: cl.kind, ID: cl.id, RetryAfter: int(cl.expires.Sub(now)/time.Second) + 1}
+		p.Held = Held{By: cl.by, Kind: cl.kind, ID: cl.id, RetryAfter: seconds(cl.expires.Sub(now))}
 	}
 	for cl := range c.all {
 		if cl.kind == HeldBySession && cl.by != p.Writer.Name && now.Before(cl.expires) {

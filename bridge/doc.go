@@ -29,9 +29,20 @@
 // asked outside, and the change is staged again. After the commit the providers apply it in the order of commits; if
 // one fails, everything the change did is put back by sys:rollback.
 //
-// Ownership of a leaf is who last wrote it; it ends when a Controller's row is deleted or disabled. Values of the factory
-// and of sys: writers are owned by nobody. Writing the
-// value that is there is fine for everybody and makes no commit.
+// # Arbitration
+//
+// Before the store there is a queue for each writer and a deficit round robin between them. On the writer goroutine the
+// Arbiter judges every leaf: the rule and the phase, leases and the open session (the change waits up to 2 s and is
+// staged again), damping, ownership, class order, arrival. Safety is judged on the final state and overrules all of it.
+// A verdict is a pure function of its Proposal, and the journal keeps the Proposal (ProposalOf): verdicts can be
+// replayed, and a new policy tried on the past.
+//
+// Ownership of a leaf is who last wrote it; who sets the value that is there becomes a co-owner, which makes no commit. A
+// claim ends when a Controller's row is deleted or disabled, when it is released, or when it was not asserted for the
+// policy's owner_ttl; then a co-owner has it. Values of the factory and of sys: writers are owned by nobody.
+//
+// A leaf that goes from one writer to another for the third time in 10 min is left to the class that goes first (between
+// equals to who has it) for 15 min, twice as long each time, up to a day.
 //
 // # Caveats
 //
@@ -46,5 +57,7 @@
 // 16,384 operations and 65,536 settings a change; provider budgets 1 s (read), 2 s (prepare), 5 s (apply, as waited
 // for; 60 s in all), 10 s (rows), and 8 overdue calls of one provider; 1,024 in-memory events, 64 consumers; a shield
 // lives 300 s, 60 s idle, 4,096 revisions; 256 rules, 256 remembered writers, 256 held resources; 512 live paths of a
-// consumer and 2,048 live objects.
+// consumer and 2,048 live objects; 32 waiting changes or 256 KiB of a writer, 32 changes at the store at a time; 32 leases
+// of 32 paths and 600 s, 4 of a writer; 64 claims in all; 64 conflicts; 128 leaves with co-owners, 128 releases, 128 frozen
+// leaves; 1,024 leaves watched for fights.
 package bridge

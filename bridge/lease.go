@@ -143,12 +143,12 @@ func (e *Engine) reserve(cl *claim, now time.Time) error {
 		if o := c.find(p, cl.by, now); o != nil {
 			o.contended = true
 			return e.styled(datamodel.Fail(datamodel.Leased, p, fmt.Sprintf("held by %s (%s %d); retry after %d s", o.by, o.kind, o.id,
-				int(o.expires.Sub(now)/time.Second)+1)))
+				seconds(o.expires.Sub(now)))))
 		}
 		for _, k := range c.cooling {
 			if k.by == cl.by && now.Before(k.until) && slices.ContainsFunc(k.paths, func(q string) bool { return related(p, q) }) {
 				return e.styled(datamodel.Fail(datamodel.Leased, p, fmt.Sprintf("others waited for your last lease; retry after %d s",
-					int(k.until.Sub(now)/time.Second)+1)))
+					seconds(k.until.Sub(now)))))
 			}
 		}
 	}

@@ -248,7 +248,7 @@ func (e *Engine) SetRate(rate, burst float64) {
 func (e *Engine) throttle(ctx context.Context, writer string) error {
 	wait, ok := e.rates.reserve(writer, time.Now())
 	if !ok {
-		return datamodel.Fail(datamodel.Resources, "", fmt.Sprintf("too many commits; retry after %d s", int(wait/time.Second)+1))
+		return datamodel.Fail(datamodel.Resources, "", fmt.Sprintf("too many commits; retry after %d s", seconds(wait)))
 	}
 	if wait == 0 {
 		return nil

@@ -31,6 +31,10 @@ func TestFaultFrom(t *testing.T) {
 		{datamodel.RequiredFailed, soap.InvalidArguments},
 		{datamodel.Denied, soap.RequestDenied},
 		{datamodel.Refused, soap.RequestDenied}, // DESIGN invariant 9: a conflict is never 9005
+		{datamodel.Leased, soap.RequestDenied},
+		{datamodel.Confirming, soap.RequestDenied},
+		{datamodel.Damped, soap.RequestDenied},
+		{datamodel.Shadowed, soap.RequestDenied},
 		{datamodel.Guard, soap.InvalidParameterValue},
 		{datamodel.Unrecoverable, soap.RequestDenied},
 		{datamodel.Resources, soap.ResourcesExceeded},
@@ -124,6 +128,21 @@ func TestTransferFault(t *testing.T) {
 		}
 		if got := transferFault(true, tt.err).Code; got != tt.up {
 			t.Errorf("upload, %v: %d, want %d", tt.err, got, tt.up)
+		}
+	}
+}
+
+// TestFaultStyle: the vendor codes end like those of USP, also for one parameter.
+func TestFaultStyle(t *testing.T) {
+	for reason, want := range map[datamodel.Reason]soap.FaultCode{datamodel.Refused: 9810, datamodel.Leased: 9811, datamodel.Guard: 9812,
+		datamodel.Confirming: 9813, datamodel.Damped: 9814, datamodel.Shadowed: 9815, datamodel.Denied: 9001, datamodel.NotWritable: 9008} {
+		err := datamodel.Fail(reason, "Device.X", "")
+		err.Style = datamodel.StyleVendor
+		if got := FaultFrom(err).Code; got != want {
+			t.Errorf("%v: %d, want %d", reason, got, want)
+		}
+		if got := parameterFault("Device.X", fmt.Errorf("wrapped: %w", err)).FaultCode; got != want {
+			t.Errorf("%v: %d for a parameter, want %d", reason, got, want)
 		}
 	}
 }

@@ -31,6 +31,10 @@ func TestErrorFrom(t *testing.T) {
 		{datamodel.DuplicateKey, AtParam, 7025},
 		{datamodel.Refused, AtParam, 7810},
 		{datamodel.Guard, AtSet, 7812},
+		{datamodel.Leased, AtParam, 7811},
+		{datamodel.Confirming, AtParam, 7813},
+		{datamodel.Damped, AtParam, 7814},
+		{datamodel.Shadowed, AtParam, 7815},
 		{datamodel.Reason(250), AtSet, 7003},
 	} {
 		err := fmt.Errorf("wrapped: %w", datamodel.Fail(c.r, "Device.X.", "because"))
@@ -45,6 +49,23 @@ func TestErrorFrom(t *testing.T) {
 	f = ErrorFrom(&datamodel.Error{Reason: datamodel.Internal, Err: errors.New("/secret")}, AtParam)
 	if strings.Contains(f.Text, "secret") {
 		t.Errorf("cause leaked: %+v", f)
+	}
+}
+
+// TestFaultStyle: standard codes for what arbitration refuses, where the operator wants them.
+func TestFaultStyle(t *testing.T) {
+	for r, want := range map[datamodel.Reason]uint32{datamodel.Refused: 7002, datamodel.Leased: 7002, datamodel.Guard: 7009, datamodel.Confirming: 7002,
+		datamodel.Damped: 7002, datamodel.Shadowed: 7002, datamodel.Denied: 7006, datamodel.Unrecoverable: 7007} {
+		err := datamodel.Fail(r, "Device.X", "")
+		usual := ErrorFrom(err, AtParam).Code
+		err.Style = datamodel.StyleVendor
+		if got := ErrorFrom(err, AtParam).Code; got != usual {
+			t.Errorf("%v: vendor style %d, usual %d", r, got, usual)
+		}
+		err.Style = datamodel.StyleStandard
+		if got := ErrorFrom(err, AtParam).Code; got != want {
+			t.Errorf("%v: %d, want %d", r, got, want)
+		}
 	}
 }
 

@@ -112,3 +112,23 @@ func TestASecretFileThatOthersCanReadIsRefused(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestPolicyCheck(t *testing.T) {
+	var out, errOut strings.Builder
+	if got := dispatch(t.Context(), []string{"policy", "check", "../../configs/policy.toml"}, &out, &errOut); got != exitDone {
+		t.Fatalf("exit %d: %s", got, errOut.String())
+	}
+	if !strings.Contains(out.String(), `policy "operator-default", 4 rules`) || strings.Contains(out.String(), "warning") {
+		t.Errorf("%s", out.String())
+	}
+	bad := filepath.Join(t.TempDir(), "bad.toml")
+	if err := os.WriteFile(bad, []byte("version = 1\n[[rule]]\nid = 'a'\npath = 'Device.**.X'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := dispatch(t.Context(), []string{"policy", "check", bad}, &out, &errOut); got != exitFailed || !strings.Contains(errOut.String(), "** is allowed at the end only") {
+		t.Errorf("exit %d: %s", got, errOut.String())
+	}
+	if got := dispatch(t.Context(), []string{"policy", "guess"}, &out, &errOut); got != exitUsage {
+		t.Errorf("exit %d", got)
+	}
+}
