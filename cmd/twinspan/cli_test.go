@@ -115,7 +115,7 @@ func TestASecretFileThatOthersCanReadIsRefused(t *testing.T) {
 
 func TestPolicyCheck(t *testing.T) {
 	var out, errOut strings.Builder
-	if got := dispatch(t.Context(), []string{"policy", "check", "../../configs/policy.toml"}, &out, &errOut); got != exitDone {
+	if got := dispatch(t.Context(), []string{"policy", "check", "../../configs/policies/operator-default.toml"}, &out, &errOut); got != exitDone {
 		t.Fatalf("exit %d: %s", got, errOut.String())
 	}
 	if !strings.Contains(out.String(), `policy "operator-default", 4 rules`) || strings.Contains(out.String(), "warning") {
