@@ -8,8 +8,9 @@ GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 # stands closest to it; functions not aligned.
 empty :=
 HOT := runtime internal/runtime/... internal/abi internal/goarch internal/bytealg internal/sync sync sync/... strings slices
-TAGS ?=
-AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(TAGS) -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=$(empty)) \
+# Optional parts left out of the agent; OMIT= builds them all in (docs/decisions/0007).
+OMIT ?= omit_diag,omit_sim
+AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(OMIT) -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=$(empty)) \
               -ldflags '-s -w -funcalign=1 -X main.version=$(VERSION) $(LDEXTRA)'
 OUT ?= bin/twinspan
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -25,7 +26,7 @@ build: ## bin/twinspan and bin/twinspan-lab: static, stripped
 	@$(MAKE) -s agent
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/twinspan-lab ./cmd/twinspan-lab
 
-agent: ## only the agent, to OUT (bin/twinspan); TAGS=diag adds the diagnostics commands
+agent: ## only the agent, to OUT (bin/twinspan); OMIT= builds the optional parts in, too
 	CGO_ENABLED=0 go build $(AGENT_FLAGS) -o $(OUT) ./cmd/twinspan
 
 sandbox: build ## the main job in one terminal: ACS, broker, two Controllers and the real agent (no root)

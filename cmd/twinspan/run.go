@@ -17,7 +17,6 @@ import (
 	"twinspan/cwmp"
 	"twinspan/datamodel"
 	"twinspan/datamodel/linux"
-	"twinspan/datamodel/sim"
 	"twinspan/store"
 	"twinspan/usp"
 	"twinspan/usp/agent"
@@ -237,8 +236,8 @@ func (c *Config) providers(p *datamodel.Profile, log *slog.Logger) ([]datamodel.
 			}
 			out = append(out, d)
 		case "sim":
-			s := sim.New("sim")
-			if err := s.Configure(opts); err != nil {
+			s, err := newSim(opts)
+			if err != nil {
 				return out, err
 			}
 			out = append(out, s)

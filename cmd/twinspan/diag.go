@@ -1,4 +1,4 @@
-//go:build diag
+//go:build !omit_diag
 
 package main
 

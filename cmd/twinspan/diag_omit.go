@@ -1,4 +1,4 @@
-//go:build !diag
+//go:build omit_diag
 
 package main
 
@@ -12,7 +12,7 @@ import (
 
 // newDiag refuses: this agent was built without the diagnostics, which weigh half a megabyte (docs/decisions/0007).
 func newDiag(map[string]any, *slog.Logger) (datamodel.Provider, error) {
-	return nil, errors.New(`provider "diag" is not in this build; make agent TAGS=diag builds one that has it`)
+	return nil, errors.New(`provider "diag" is not in this build; make agent OMIT= builds one that has it`)
 }
 
 func attachDiag([]datamodel.Provider, *store.Store) {}
