@@ -21,10 +21,14 @@
 //
 // # Caveats
 //
-// Alias-based addressing, lightweight notifications, heartbeat, STUN and XMPP connection requests, scheduled downloads and
+// Alias-based addressing, heartbeat, scheduled downloads and
 // software-module RPCs are not built: the parameters say so and the RPCs answer 9000. A read of a large subtree is held in
 // memory once while it is encoded. A change of a value that the device serves live is seen by comparing, at most every
 // LivePoll, and only for parameters that the ACS asked to be told about.
+//
+// Beside HTTP, an ACS wakes the CPE by UDP (through a NAT with STUN) and XMPP, and is told by lightweight notifications; files
+// reach*.go follow the parameters that rule them. An ACS offered by DHCP (Options.DiscoveryFiles) is taken where nobody but
+// the factory has set a URL, or where nobody has answered ten sessions in a row.
 //
 // One goroutine owns the mutable state (Run); sessions, transfers and the connection-request server send it closures.
 package cwmp

@@ -26,7 +26,8 @@ type reach struct {
 	udp       *worker
 	udpKey    string
 	udpPort   int
-	udpFailed bool // the port could not be opened; logged once
+	udpFailed bool        // the port could not be opened; logged once
+	udpDown   atomic.Bool // the socket failed while it was in use
 	udpState  atomic.Pointer[udp.State]
 
 	xmpp       *worker
@@ -65,16 +66,6 @@ func (w *worker) stop() {
 	if w != nil {
 		w.cancel()
 		<-w.done
-	}
-}
-
-// ended reports whether the goroutine has returned by itself.
-func (w *worker) ended() bool {
-	select {
-	case <-w.done:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -123,8 +114,8 @@ func (r *reach) configureUDP() {
 	if want {
 		key = fmt.Sprintf("%s %q %q %q %v %v", address, cfg.Server, cfg.Username, cfg.Password, cfg.KeepAliveMin, cfg.KeepAliveMax)
 	}
-	if r.udp != nil && r.udp.ended() { // its socket failed
-		r.udp, r.udpKey = nil, ""
+	if r.udpDown.Load() {
+		r.closeUDP()
 	}
 	if key == r.udpKey {
 		return
@@ -155,6 +146,7 @@ func (r *reach) configureUDP() {
 	r.udp = startWorker(func(ctx context.Context) {
 		if err := l.Run(ctx); err != nil {
 			c.log.Error("udp connection requests are no longer heard", "error", err)
+			r.udpDown.Store(true) // opened anew when the settings are looked at next
 			r.wake()
 		}
 	})
@@ -164,6 +156,7 @@ func (r *reach) closeUDP() {
 	r.udp.stop()
 	r.udp, r.udpKey, r.udpPort = nil, "", 0
 	r.udpState.Store(nil)
+	r.udpDown.Store(false)
 }
 
 // configureXMPP runs the client of the connection that ConnReqXMPPConnection names. TR-069 Annex K
@@ -218,7 +211,7 @@ func (r *reach) show() {
 	view.methods += ",XMPP"
 	state := r.udpState.Load()
 	switch {
-	case r.udp == nil:
+	case r.udp == nil || r.udpDown.Load():
 	case r.set.stunOn && state != nil: // TR-181 UDPConnectionRequestAddress: what STUN has found
 		view.udpAddress, view.nat = state.Address(), state.NATDetected()
 	case !r.set.stunOn && r.c.server.host != "": // else the local address that is listened on

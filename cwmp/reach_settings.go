@@ -155,21 +155,19 @@ func xmppSettings(r reader, row string) xmpp.Config {
 
 // xmppServers lists the enabled rows of a Server. table, the lowest Priority first.
 func xmppServers(r reader, table string) []xmpp.Target {
-	type server struct {
-		xmpp.Target
-		priority int64
-	}
-	var list []server
+	var list []xmpp.Target
+	var priorities []int64
 	for _, n := range r.v.Instances(table) {
 		row := table + strconv.FormatUint(uint64(n), 10) + "."
-		if r.is(row + "Enable") {
-			list = append(list, server{xmpp.Target{Host: r.text(row + "ServerAddress"), Port: int(r.number(row + "Port"))}, r.number(row + "Priority")})
+		if !r.is(row + "Enable") {
+			continue
 		}
+		priority, at := r.number(row+"Priority"), 0
+		for at < len(list) && priorities[at] <= priority {
+			at++
+		}
+		list = slices.Insert(list, at, xmpp.Target{Host: r.text(row + "ServerAddress"), Port: int(r.number(row + "Port"))})
+		priorities = slices.Insert(priorities, at, priority)
 	}
-	slices.SortStableFunc(list, func(a, b server) int { return int(a.priority - b.priority) })
-	var out []xmpp.Target
-	for _, s := range list[:min(len(list), maxXMPPServers)] {
-		out = append(out, s.Target)
-	}
-	return out
+	return list[:min(len(list), maxXMPPServers)]
 }
