@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	conformcwmp "twinspan/cmd/internal/conform/cwmp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -77,12 +79,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	binary := filepath.Join(dir, "twinspan")
-	out, err := exec.Command("go", "build", "-o", binary, "twinspan/cmd/twinspan").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return binary, nil
+	return conformcwmp.BuildAgent(dir)
 })
 
 func agentBinary(t *testing.T) string {

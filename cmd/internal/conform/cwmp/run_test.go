@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -43,12 +42,7 @@ var agentBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	builtIn = dir
-	binary := filepath.Join(dir, "twinspan")
-	out, err := exec.Command("go", "build", "-o", binary, "twinspan/cmd/twinspan").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return binary, nil
+	return BuildAgent(dir)
 })
 
 func agentOptions(t *testing.T) Options {
