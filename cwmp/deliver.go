@@ -41,27 +41,27 @@ func (c *CPE) deliveries() []delivery {
 	return out
 }
 
-// deliver sends one request and deals with its answer (TR-069 3.7.1.6).
-func (s *session) deliver(ctx context.Context, d delivery) error {
-	end := func(final bool) error {
-		return s.c.call(ctx, func() error { return d.delivered(ctx, final) })
+// deliver sends one request and deals with its answer (TR-069 3.7.1.6). put=true: a hold put it off.
+func (s *session) deliver(ctx context.Context, d delivery) (put bool, err error) {
+	end := func(final bool) (bool, error) {
+		return false, s.c.call(ctx, func() error { return d.delivered(ctx, final) })
 	}
 	if d.optional {
 		has, err := s.acsHas(ctx, d.body.Method())
 		if err != nil {
-			return err
+			return false, err
 		}
 		if !has {
 			s.c.log.Info("the ACS does not know a method: nothing is sent", "method", d.body.Method())
 			return end(true)
 		}
 		if s.hold { // the answer to our question put requests off
-			return nil
+			return true, nil
 		}
 	}
 	reply, err := s.ask(ctx, d.body)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if fault, ok := reply.Body.(*soap.Fault); ok {
 		// EVT-15: what the ACS will never want counts as delivered, what it could not do now is kept.
@@ -69,7 +69,7 @@ func (s *session) deliver(ctx context.Context, d delivery) error {
 		return end(final)
 	}
 	if reply.Body.Method() != d.body.Method()+"Response" {
-		return fmt.Errorf("cwmp: the ACS answered %s with %s", d.body.Method(), cut(reply.Body.Method(), 64))
+		return false, fmt.Errorf("cwmp: the ACS answered %s with %s", d.body.Method(), cut(reply.Body.Method(), 64))
 	}
 	return end(true)
 }

@@ -39,6 +39,8 @@ const (
 	// busyLimit is how long a test waits for another manager's run of the same test.
 	busyLimit = 2 * time.Minute
 	busyLook  = 200 * time.Millisecond
+	// maxResultRows bounds the rows of one result table.
+	maxResultRows = 4096
 )
 
 // tests are the tests that the ACS asked for, by the canonical path of their object. The map belongs to the goroutine in Run.
@@ -322,17 +324,20 @@ func resultRows(old []uint32, table string, obj *datamodel.Object, out map[strin
 	for _, n := range old {
 		ops = append(ops, bridge.Op{Kind: bridge.OpDelete, Path: table + strconv.FormatUint(uint64(n), 10) + "."})
 	}
-	rows := map[int][]bridge.Setting{}
+	rows, last := map[int][]bridge.Setting{}, 0
 	for _, name := range slices.Sorted(maps.Keys(out)) {
 		rest, ok := strings.CutPrefix(name, obj.Name+".")
 		number, leaf, dotted := strings.Cut(rest, ".")
 		n, err := strconv.Atoi(number)
-		if ok && dotted && err == nil && n > 0 && obj.Param(leaf) != nil {
+		if ok && dotted && err == nil && n > 0 && n <= maxResultRows && obj.Param(leaf) != nil {
 			rows[n] = append(rows[n], bridge.Setting{Name: leaf, Value: out[name]})
+			last = max(last, n)
 		}
 	}
-	for _, n := range slices.Sorted(maps.Keys(rows)) {
-		ops = append(ops, bridge.Op{Kind: bridge.OpAdd, Path: table, Settings: rows[n]})
+	for n := 1; n <= last; n++ {
+		if rows[n] != nil {
+			ops = append(ops, bridge.Op{Kind: bridge.OpAdd, Path: table, Settings: rows[n]})
+		}
 	}
 	return ops
 }

@@ -21,14 +21,22 @@
 //
 // # Caveats
 //
-// Alias-based addressing, heartbeat, scheduled downloads and
-// software-module RPCs are not built: the parameters say so and the RPCs answer 9000. A read of a large subtree is held in
-// memory once while it is encoded. A change of a value that the device serves live is seen by comparing, at most every
-// LivePoll, and only for parameters that the ACS asked to be told about.
+// ChangeDUState needs Options.Modules, and is fault 9000 without. SetVouchers, GetOptions and Kicked, which the standard
+// deprecates, are not built. ScheduleDownload cannot ask a user (mode 4). A Download of a Controller is reported to the ACS
+// when its command ended, not before. A test runs as the USP command of its object; one that the device lacks cannot be
+// requested, and the state of tests does not survive a restart. A read of a large subtree is held in memory once while it is
+// encoded. A change of a value that the device serves live is seen by comparing, at most every LivePoll, and only for
+// parameters that the ACS asked to be told about.
 //
 // Beside HTTP, an ACS wakes the CPE by UDP (through a NAT with STUN) and XMPP, and is told by lightweight notifications; files
 // reach*.go follow the parameters that rule them. An ACS offered by DHCP (Options.DiscoveryFiles) is taken where nobody but
 // the factory has set a URL, or where nobody has answered ten sessions in a row.
 //
-// One goroutine owns the mutable state (Run); sessions, transfers and the connection-request server send it closures.
+// # Limits
+//
+// 16 transfers, 16 ChangeDUState of 16 operations, 64 ScheduleInform, 16 tests at a time (an hour each), 4,096 rows of a result
+// table, 100 tries in a download window, 128 events, 64 in one Inform.
+//
+// One goroutine owns the mutable state (Run); sessions, transfers, tests, software modules and the connection-request server
+// send it closures.
 package cwmp

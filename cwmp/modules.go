@@ -90,14 +90,17 @@ func (c *CPE) restoreModules() error {
 			bad = fmt.Errorf("cwmp: module record %s is damaged: %w", key, bad)
 			return false
 		}
-		c.modules.jobs = append(c.modules.jobs, j)
+		i := 0
+		for i < len(c.modules.jobs) && c.modules.jobs[i].ID < j.ID { // IDs begin with the time
+			i++
+		}
+		c.modules.jobs = slices.Insert(c.modules.jobs, i, j)
 		c.saved[duBucket+"/"+key] = string(data)
 		return true
 	})
 	if bad != nil {
 		return bad
 	}
-	slices.SortFunc(c.modules.jobs, func(a, b *moduleJob) int { return strings.Compare(a.ID, b.ID) })
 	return err
 }
 

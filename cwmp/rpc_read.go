@@ -256,6 +256,9 @@ func (s *session) setParameterAttributes(ctx context.Context, m *soap.SetParamet
 	v := s.shield.View()
 	change := bridge.Change{Ref: ref, Atomic: true}
 	for _, a := range m.ParameterList {
+		if strings.Contains(a.Name, "*") { // TR-069 3.6.2: wildcards are for reading
+			return nil, soap.NewFault(soap.InvalidParameterName, "no wildcards here")
+		}
 		ms, err := resolve(v, a.Name)
 		if err != nil {
 			return nil, objectFault(err)

@@ -172,10 +172,13 @@ func (s *session) exchange(ctx context.Context) error {
 	for range maxExchanges {
 		if answer == nil && !s.hold && !s.sentEmpty && len(s.job.completes) > 0 {
 			// TR-069 3.7.1.3: a request of our own only without hold, and never after an empty message. SES-08, SES-10
-			if err := s.deliver(ctx, s.job.completes[0]); err != nil {
+			put, err := s.deliver(ctx, s.job.completes[0])
+			if err != nil {
 				return err
 			}
-			s.job.completes = s.job.completes[1:]
+			if !put {
+				s.job.completes = s.job.completes[1:]
+			}
 			continue
 		}
 		if answer == nil && !s.hold {

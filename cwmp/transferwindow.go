@@ -60,9 +60,13 @@ func scheduled(m *soap.ScheduleDownload, now time.Time) (*transfer, *soap.Fault)
 		t.Windows = append(t.Windows, window{Start: now.Add(time.Duration(w.WindowStart) * time.Second).Round(0),
 			End: now.Add(time.Duration(w.WindowEnd) * time.Second).Round(0), Mode: w.WindowMode, Retries: n})
 	}
-	slices.SortFunc(t.Windows, func(a, b window) int { return a.Start.Compare(b.Start) })
-	if len(t.Windows) == 2 && t.Windows[1].Start.Before(t.Windows[0].End) {
-		return bad("the windows overlap")
+	if w := t.Windows; len(w) == 2 {
+		if w[1].Start.Before(w[0].Start) {
+			w[0], w[1] = w[1], w[0]
+		}
+		if w[1].Start.Before(w[0].End) {
+			return bad("the windows overlap")
+		}
 	}
 	return t, nil
 }

@@ -228,6 +228,7 @@ func TestRequestDownload(t *testing.T) {
 	t.Parallel()
 	r := newServerRig(t, acs.Config{Strict: true}, nil, nil)
 	r.idle(1)
+	r.server.Inject(acs.Fault{Stage: acs.OnRequest, Times: 1, HoldRequests: true}) // the answer to GetRPCMethods puts requests off
 	if err := r.cpe.RequestDownload(r.ctx(), fileConfig, soap.Arg{Name: "Version", Value: "2"}); err != nil {
 		t.Fatal(err)
 	}
