@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"twinspan/bridge"
 	"twinspan/datamodel"
+	"twinspan/store"
 	"twinspan/usp/agent"
 )
 
@@ -51,14 +53,56 @@ func (m *machine) Run(ctx context.Context, inv datamodel.Invocation) (map[string
 	if m.restart.Err() != nil {
 		return nil, datamodel.Fail(datamodel.Resources, inv.Command, "a restart is under way")
 	}
-	boot := &agent.BootInfo{Cause: "RemoteReboot", Reason: inv.Args["Reason"]}
+	endpoint, key, _ := agent.Caller(ctx)
+	origin := "Remote"
+	if endpoint == cliEndpoint { // somebody at the device, whose key the program invented
+		origin, key = "Local", ""
+	}
+	boot := &agent.BootInfo{Cause: origin + "Reboot", CommandKey: key, Reason: inv.Args["Reason"]}
 	if inv.Command == "Device.FactoryReset()" {
-		boot.Cause = "RemoteFactoryReset"
-		if err := m.engine.FactoryReset(ctx, bridge.Writer{Name: "sys:factory", Class: bridge.ClassSys, System: true}); err != nil {
+		boot.Cause = origin + "FactoryReset"
+		if err := m.engine.FactoryReset(ctx, sysWriter("factory")); err != nil {
 			return nil, err
 		}
 	}
 	m.boot = boot
 	time.AfterFunc(answerTime, m.cancel)
 	return nil, nil
+}
+
+// bootBucket holds, under bootKey, why the next start happens: what Boot! tells must outlive the process when the reboot
+// hook really reboots the machine.
+const (
+	bootBucket = "machine/boot"
+	bootKey    = "next"
+)
+
+func sysWriter(part string) bridge.Writer {
+	return bridge.Writer{Name: "sys:" + part, Class: bridge.ClassSys, System: true}
+}
+
+// keepBoot writes the reason of a restart down; nil removes it.
+func keepBoot(ctx context.Context, e *bridge.Engine, boot *agent.BootInfo) error {
+	var data []byte
+	if boot != nil {
+		var err error
+		if data, err = json.Marshal(boot); err != nil {
+			return err
+		}
+	}
+	_, err := e.Apply(ctx, sysWriter("boot"), bridge.Change{Ref: "boot", Atomic: true, Records: []bridge.Record{{Bucket: bootBucket, Key: bootKey, Data: data}}})
+	return err
+}
+
+// keptBoot reads the reason that was written down before this start, if there is one.
+func keptBoot(db *store.Store) *agent.BootInfo {
+	data, ok, err := db.Record(bootBucket, bootKey)
+	if err != nil || !ok {
+		return nil
+	}
+	boot := new(agent.BootInfo)
+	if json.Unmarshal(data, boot) != nil {
+		return nil // of another version: the start is a plain one
+	}
+	return boot
 }

@@ -87,6 +87,10 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err := engine.AddProvider(m); err != nil {
 		return nil, err
 	}
+	kept := keptBoot(db)
+	if kept != nil {
+		boot = kept
+	}
 	uspAgent, err := c.newUSP(engine, log, boot, live)
 	if err != nil {
 		return nil, err
@@ -109,6 +113,11 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, uspAgent.Close()) }()
+	if kept != nil {
+		if err := keepBoot(ctx, engine, nil); err != nil {
+			log.Error("the reason of this start is told again at the next", "error", err)
+		}
+	}
 	log.Info("agent started", "version", version, "endpoint", c.endpointID(), "phase", c.Bridge.Phase, "data", c.Data)
 
 	// The CWMP side runs here; a restart that a Controller or the command line asked for ends it.
@@ -131,6 +140,9 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	}
 	log.Info("restarting", "cause", boot.Cause)
 	if len(c.Hooks.Reboot) > 0 {
+		if err := keepBoot(ctx, engine, boot); err != nil {
+			log.Error("the reason of the reboot is not kept", "error", err)
+		}
 		if err := exec.CommandContext(ctx, c.Hooks.Reboot[0], c.Hooks.Reboot[1:]...).Run(); err != nil {
 			log.Error("reboot hook failed, restarting the agent only", "error", err)
 		}

@@ -20,7 +20,9 @@ import (
 	"twinspan/bridge"
 	"twinspan/datamodel"
 	"twinspan/store"
+	"twinspan/usp"
 	"twinspan/usp/agent/trust"
+	"twinspan/usp/mtp"
 )
 
 // Device.LocalAgent.Certificate. and what ControllerTrust.Credential. makes of it. The rows hold what the model has of a
@@ -384,4 +386,47 @@ func (a *Agent) disinherit(ctx context.Context) error {
 	}
 	_, err := a.engine.Apply(ctx, a.system, c)
 	return err
+}
+
+// verifySignature checks mac_signature by the certificate that came with it, or else by the link's own. That certificate
+// must name the sender and be trusted, or be stored for it, or be the one that the link proved. A record is never
+// believed for its signature alone, since that does not cover the payload.
+func (a *Agent) verifySignature(id mtp.Identity, rec *usp.Record) error {
+	chain := id.Chain
+	if text := rec.Raw.GetSenderCert(); len(text) > 0 {
+		if chain = readChain(text); len(chain) == 0 {
+			return errSignature
+		}
+	}
+	if len(chain) == 0 || validDates(chain[0]) != nil {
+		return errSignature
+	}
+	row := ""
+	if c := a.controllers().byID[rec.From]; c != nil {
+		row = c.row
+	}
+	stored, _ := a.pinned(row, chain)
+	of := mtp.Identity{EndpointIDs: namedBy(chain[0]), Chain: chain}
+	named := slices.Contains(of.EndpointIDs, rec.From) || namesHost(of, rec.From)
+	linked := len(id.Chain) > 0 && bytes.Equal(id.Chain[0].Raw, chain[0].Raw)
+	if !stored && (!named || !linked && !a.weigh(a.anchors(), chain).trusted) {
+		return errSignature
+	}
+	return usp.VerifySignature(rec.Raw, chain[0].PublicKey)
+}
+
+// readChain reads up to four certificates in PEM form.
+func readChain(text []byte) (chain []*x509.Certificate) {
+	for len(text) > 0 && len(chain) < 4 {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil
+		}
+		chain = append(chain, c)
+	}
+	return chain
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"twinspan/datamodel"
+	"twinspan/usp"
 	"twinspan/usp/mtp"
 	"twinspan/usp/uspmsg"
 )
@@ -194,5 +195,48 @@ func TestStoredCertificate(t *testing.T) {
 	}
 	if n := len(r.store.Head().Instances(certPath)); n != 1 {
 		t.Errorf("%d certificates", n)
+	}
+}
+
+// A signature that is there must hold, also on a link that would do without. TP-469 2.7
+func TestSignedRecords(t *testing.T) {
+	r := newRig(t, private)
+	ca := (*issuer)(nil).issue(t, "ca", "")
+	one, other, self := ca.issue(t, "one", c1ID), ca.issue(t, "two", c2ID), (*issuer)(nil).issue(t, "self", c1ID)
+	trustCA(r, ca, "ca", "MTP-and-USP", roleTable+"1")
+	get := &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device.LocalAgent.EndpointID"}}}}
+	for i, k := range []struct {
+		name   string
+		cert   *issuer // that comes along
+		signer *issuer
+		link   mtp.Identity
+		spoil  bool
+		answer bool
+	}{
+		{"good", one, one, mtp.Identity{Local: true}, false, true},
+		{"good, on the link of the same certificate", nil, one, one.shown(), false, true},
+		{"spoilt", one, one, mtp.Identity{Local: true}, true, false},
+		{"spoilt, on a good link", one, one, one.shown(), true, false},
+		{"of another key", one, other, one.shown(), false, false},
+		{"of another Controller", other, other, mtp.Identity{Local: true}, false, false},
+		{"self-signed", self, self, mtp.Identity{Local: true}, false, false},
+		{"without a certificate", nil, one, mtp.Identity{Local: true}, false, false},
+		{"good, on a link that proves nothing", one, one, mtp.Identity{Encrypted: true}, false, false},
+	} {
+		rec := messageRecord(t, c1ID, get)
+		if k.cert != nil {
+			rec.SenderCert = []byte(k.cert.pem())
+		}
+		if err := usp.SignRecord(rec, k.signer.key); err != nil {
+			t.Fatal(err)
+		}
+		if k.spoil {
+			rec.MacSignature[len(rec.MacSignature)-1] ^= 1
+		}
+		p := newRawPeer(t, r.agent, false, k.link, uint64(731+i))
+		p.send(encode(t, rec))
+		if got := p.heard(c1ID); got != k.answer {
+			t.Errorf("%s: answered %v", k.name, got)
+		}
 	}
 }

@@ -18,6 +18,7 @@
 //   - notifier.go, timers.go, outbox.go: subscriptions, events, Periodic!, onboarding, Notify with retry; one goroutine
 //     decides, one per recipient sends
 //   - manager.go, config.go: transports as Device.LocalAgent. and Device.MQTT. say, whoever wrote it there
+//   - certs.go, challenge.go, tofu.go: whom certificates make trusted, and how strangers are let in and lifted
 //   - provider.go, schedule.go: live values and commands
 //   - trust and subscribe: permissions and the subscription index; transport: the real transports
 //
@@ -35,7 +36,8 @@
 //
 // # What hurts
 //
-// Records with a signature are refused (they cannot be verified yet), session contexts too (7106). A commit is told to
+// Session contexts are refused (7106). A record's signature is verified where there is one, but proves nothing alone: it
+// does not cover the payload. Certificates are not checked for revocation. A commit is told to
 // subscribers at least once: after a crash a notification can come twice. Sixteen Sets in flight of one Controller share
 // fsyncs only as long as they write different leaves. A transport that cannot be built (a missing certificate file, say)
 // is tried again when its rows change or the agent starts.

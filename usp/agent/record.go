@@ -44,7 +44,7 @@ var (
 	errDisabled  = errors.New("the Controller is disabled")
 	errBanned    = errors.New("the Controller has the BannedRole")
 	errLink      = errors.New("the link belongs to another Controller")
-	errSignature = errors.New("signed records are not supported")
+	errSignature = errors.New("the record's signature does not hold")
 	errTooMany   = errors.New("too many local connections")
 )
 
@@ -56,10 +56,12 @@ func (a *Agent) receive(ctx context.Context, h *linkHandler, in mtp.Inbound) {
 		return
 	}
 	if rec.Raw != nil && len(rec.Raw.GetMacSignature()) > 0 {
-		// A signature must be verified wherever it is present; what cannot be verified is not believed. TP-469 2.7
-		a.counts.refused.Add(1)
-		a.slow.Warn("usp_record_refused", "from", rec.From, "transport", in.Transport, "reason", errSignature.Error())
-		return
+		// A signature must hold wherever it is present, whatever the link proves. TP-469 2.7
+		if err := a.verifySignature(in.From, rec); err != nil {
+			a.counts.refused.Add(1)
+			a.slow.Warn("usp_record_refused", "from", rec.From, "transport", in.Transport, "reason", err.Error())
+			return
+		}
 	}
 	p, err := a.admit(ctx, h, in, rec.From)
 	if err != nil {

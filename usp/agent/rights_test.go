@@ -209,6 +209,12 @@ func (p *rawPeer) answered(from, to string) bool {
 		p.t.Fatal(err)
 	}
 	p.send(rec)
+	return p.heard(from)
+}
+
+// heard waits a little for an answer.
+func (p *rawPeer) heard(from string) bool {
+	p.t.Helper()
 	late := time.After(50 * time.Millisecond)
 	for {
 		select {
