@@ -204,6 +204,10 @@ func networkError(ctx context.Context, err error) error {
 	var cert *tls.CertificateVerificationError
 	var dns *net.DNSError
 	var op *net.OpError
+	var request *url.Error
+	if errors.As(err, &request) { // repeats the URL with its query, and the cause goes to the log
+		err = request.Err
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

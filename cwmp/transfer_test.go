@@ -595,3 +595,14 @@ func TestDamagedRecord(t *testing.T) {
 		t.Error("an Inform was sent")
 	}
 }
+
+// The cause of a failed transfer goes to the log; the URL of the ACS, whose query may be a token, must not.
+func TestNetworkErrorHidesURL(t *testing.T) {
+	h := newHTTPTransferer(Options{})
+	for _, query := range []string{"http://127.0.0.1:1/f?token=t0ken", "http://t0ken.invalid:bad/f"} {
+		err := h.Fetch(t.Context(), FileRequest{URL: query, MaxSize: 10}, nil)
+		if err == nil || strings.Contains(err.Error(), "t0ken") {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+}
