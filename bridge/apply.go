@@ -96,16 +96,19 @@ func (e *Engine) apply(ctx context.Context, w Writer, c Change, since uint64) (R
 			r.fetch(ctx)
 		case errors.Is(err, errPrepare):
 			if err := e.prepare(ctx, r); err != nil {
+				e.windows.abandon(r.window)
 				return r.result(r.base), r, err
 			}
 		default:
 			e.applies.drop(r.job)
+			e.windows.abandon(r.window)
 			if r.failed == nil {
 				e.owners.touch() // what the commit was to take along
 			}
 			return r.result(r.base), r, asStoreError(err)
 		}
 	}
+	e.windows.abandon(r.window)
 	return r.result(r.base), r, datamodel.Fail(datamodel.Resources, "", "the tree changes faster than the change can be prepared")
 }
 
@@ -161,6 +164,7 @@ func (e *Engine) committed(ctx context.Context, r *run, commit store.Commit) (Re
 	if commit.Changed && r.learn {
 		e.classes.learned(r.w)
 	}
+	e.opened(r.window, commit)
 	res := r.result(commit.Rev)
 	res.Changed = commit.Changed
 	res.Applied = true
@@ -244,6 +248,7 @@ type run struct {
 	present map[string]bool // Controllers that are there and enabled
 	failed  error
 	learn   bool // the writer's class is new and rides in this commit
+	window  *window
 
 	// Of the arbitration.
 	phase    Phase
@@ -482,6 +487,9 @@ func (r *run) own() error {
 			return r.storeError("", err)
 		}
 	}
+	if err := r.seal(); err != nil {
+		return err
+	}
 	if r.learn = r.changing() && r.e.classes.unknown(r.w); r.learn {
 		return r.e.classes.put(r.tx, r.w)
 	}
@@ -529,6 +537,9 @@ func (r *run) writes() []datamodel.Write {
 			continue
 		}
 		w := datamodel.Write{Path: ef.path, Value: ef.value, Deleted: ef.op == store.DeltaDeleteRow, Added: ef.op == store.DeltaAddRow}
+		if ef.act {
+			w.By = r.w.caller()
+		}
 		if k, ok := at[ef.path]; ok {
 			out[k] = w
 			continue

@@ -53,6 +53,7 @@ func (r *run) snapshot(p *Proposal) {
 	if by, ok := strings.CutPrefix(p.Held.By, "usp:"); ok && p.Held.Kind == HeldByLease && r.e.classes.of(p.Held.By) != ClassUser && !r.manages(by) {
 		p.Held = Held{} // its Controller is gone
 	}
+	e.windows.on(p)
 	e.fights.on(p, r.now)
 	if r.creators {
 		if row := nearestRow(p.Path); row != "" {
@@ -81,7 +82,10 @@ func nearestRow(path string) string {
 // verdict is what the journal says.
 func (r *run) decide(p *Proposal, secret bool) (Verdict, error) {
 	r.snapshot(p)
-	v := r.arb.Decide(*p)
+	v, vetoed := r.e.vetoed(p)
+	if !vetoed {
+		v = r.arb.Decide(*p)
+	}
 	switch v.Kind {
 	case Wait:
 		r.held = append(r.held, p.Path)

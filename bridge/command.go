@@ -117,7 +117,7 @@ func (e *Engine) Command(w Writer, path string, args map[string]string) (*Operat
 	}
 	obj := canonical[:len(canonical)-len(m.Command.Name)]
 	return &Operation{Path: path, Command: m.Command, e: e, w: w, p: p, free: free,
-		inv: datamodel.Invocation{Command: canonical, Args: in, Object: objectRef(v.v, m.Object, obj)}}, nil
+		inv: datamodel.Invocation{Command: canonical, Args: in, Object: objectRef(v.v, m.Object, obj), By: w.caller()}}, nil
 }
 
 // CarriesOut reports whether some provider carries a command out.

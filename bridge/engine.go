@@ -73,6 +73,10 @@ type Engine struct {
 	events  events
 	holds   holds
 	live    liveWatch
+	windows windows
+	sealer  atomic.Pointer[func(tx *store.Tx, w Writer) error]
+	observe atomic.Pointer[func(Observation)]
+	veto    atomic.Pointer[func(p *Proposal) (Verdict, bool)]
 
 	acting  atomic.Int32
 	running atomic.Bool // the apply loop is there to wait for
@@ -184,6 +188,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.factory(ctx); err != nil {
 		return err
 	}
+	if err := e.restoreFirst(ctx); err != nil {
+		return err
+	}
 	for _, p := range e.providers {
 		if p.syncer == nil {
 			continue
@@ -236,6 +243,7 @@ func (e *Engine) Close() error {
 		e.flushArbitration(ctx)
 		cancel()
 	}
+	e.windows.stop()
 	idle := make(chan struct{})
 	go func() {
 		e.wg.Wait()

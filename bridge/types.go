@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"time"
+
 	"twinspan/datamodel"
 	"twinspan/store"
 )
@@ -39,6 +41,9 @@ type Writer struct {
 	Rights   Rights             // nil: everything
 	// System writers (sys:) bypass rights, arbitration and the schema's access: they may set read-only parameters.
 	System bool
+	// ConnectedAt is when the connection that the writer speaks over was opened. A confirmation counts only over a
+	// connection that is younger than what it confirms; the zero time is younger than nothing.
+	ConnectedAt time.Time
 }
 
 // OpKind is the kind of an operation of a Change.
@@ -106,6 +111,11 @@ type Change struct {
 	// Sets commits in this change of values that heads own: canonical parameter path -> value, written as "sys"
 	// (ParameterKey). Applied only on success.
 	System map[string]string
+	// Confirm makes the change provisional; see Engine.Confirm.
+	Confirm *Confirm
+	// Seal is called at the end of staging, on the store's writer goroutine and perhaps several times; what it stages
+	// commits with the change, its error fails the change. It must not block and have no effects outside tx.
+	Seal func(tx *store.Tx) error
 }
 
 // ParamOutcome is what became of one setting.

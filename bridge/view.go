@@ -403,9 +403,12 @@ func (v *View) Writable(m datamodel.Match) bool {
 	case m.Object == nil || !m.Object.Multi || m.Object.Access(v.w.Protocol) != datamodel.ReadWrite:
 		return false
 	}
-	verdict := v.e.Arbiter().Decide(Proposal{Phase: v.e.PhaseAt(v.v), Writer: v.w, Path: path, Create: m.Param == nil && m.Table, Delete: m.Param == nil && !m.Table,
-		New: "\x00"}) // no value of a parameter
-	return !verdict.Static
+	p := Proposal{Phase: v.e.PhaseAt(v.v), Writer: v.w, Path: path, Create: m.Param == nil && m.Table, Delete: m.Param == nil && !m.Table,
+		New: "\x00"} // no value of a parameter
+	if verdict, vetoed := v.e.vetoed(&p); vetoed {
+		return !verdict.Static
+	}
+	return !v.e.Arbiter().Decide(p).Static
 }
 
 // leaves looks up the stored values of one object instance without building a new path for each.

@@ -577,6 +577,9 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 	c.running()
 	c.running = nil
 	c.endedAt = time.Now()
+	if ctx.Err() == nil {
+		c.e.Observe(bridge.Observation{Kind: bridge.SawSession, Writer: writerName, Class: bridge.ClassACS, OK: res.informed && res.err == nil})
+	}
 	c.changes.thaw(false)
 	if c.beating && !res.informed { // not tried again: the next one comes at its time
 		c.beating = false

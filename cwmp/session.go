@@ -61,6 +61,7 @@ type session struct {
 	namespace string // of our envelopes
 	nextID    int
 	hold      bool // HoldRequests of the newest message of the ACS
+	began     time.Time
 	sentEmpty bool // an empty message went out while requests were allowed: no own request follows
 	strays    int
 }
@@ -77,7 +78,7 @@ func (c *CPE) runSession(ctx context.Context, set settings) (res sessionResult) 
 	defer cancel()
 	var id [6]byte
 	rand.Read(id[:])
-	s := &session{c: c, set: set, name: hex.EncodeToString(id[:]), namespace: soap.NSCWMP12}
+	s := &session{c: c, set: set, began: time.Now(), name: hex.EncodeToString(id[:]), namespace: soap.NSCWMP12}
 	l, err := c.dial(set)
 	if err != nil {
 		return sessionResult{err: err}
@@ -158,7 +159,9 @@ func (s *session) begin(ctx context.Context, reply *soap.Envelope) error {
 		return fmt.Errorf("cwmp: the ACS chose version %q", cut(use, 16))
 	}
 	s.hold = reply.Header.Held()
-	s.shield = s.c.e.Shield(acsWriter)
+	w := acsWriter
+	w.ConnectedAt = s.began
+	s.shield = s.c.e.Shield(w)
 	if err := s.c.call(ctx, func() error { return s.c.informed(ctx, s.job) }); err != nil {
 		s.shield.Close()
 		return err

@@ -1,6 +1,9 @@
 package datamodel
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Provider makes a part of the real device appear in the data model. Values it serves are read live and are never
 // written to flash. Optional abilities are the one-method interfaces below; the bridge finds them by type assertion.
@@ -61,6 +64,15 @@ type Write struct {
 	Value   string
 	Deleted bool
 	Added   bool
+	By      Caller // of a command parameter, whose writing acts
+}
+
+// Caller is who wants something done.
+type Caller struct {
+	Name  string // "cwmp", "usp:<EndpointID>", "cli", "sys:<part>"
+	Class string
+	// ConnectedAt is when its connection was opened; zero if unknown.
+	ConnectedAt time.Time
 }
 
 // Applier is a Provider that takes part in writes.
@@ -78,6 +90,7 @@ type Invocation struct {
 	Command string            // canonical instance path with "()": "Device.IP.Diagnostics.IPPing()"
 	Args    map[string]string // input arguments, defaults filled in, validated
 	Object  ObjectRef
+	By      Caller
 }
 
 // Commander is a Provider that carries out commands.

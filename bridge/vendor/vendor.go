@@ -34,33 +34,32 @@ func Prefix(domain string) (string, error) {
 	return "X_" + strings.ToUpper(strings.ReplaceAll(domain, ".", "-")) + "_", nil
 }
 
+// Content is what the object holds beside its own: what the bridge and the migration tell, made by the program that knows
+// both. A table or command that is not there is not in the model.
+type Content struct {
+	Values   []Value
+	Tables   []Table
+	Commands []Command
+	// Beside runs what a CWMP command parameter asked for, on a goroutine that somebody joins. Needed where a Command has
+	// one.
+	Beside func(fn func(ctx context.Context) error)
+}
+
 // Extend adds the object below root ("Device."). Not for concurrent use; a schema does not change once it is served.
-func Extend(root *datamodel.Object, prefix string) error {
+func Extend(root *datamodel.Object, prefix string, content *Content) error {
 	name := prefix + "Migration"
 	if root.Child(name) != nil {
 		return fmt.Errorf("the schema already has %s%s", root.Path, name)
 	}
 	obj := &datamodel.Object{Path: root.Path + name + ".", Name: name, Parent: root, Protocols: datamodel.Both, MinEntries: 1, MaxEntries: 1}
-	text := func() *datamodel.Facts { return &datamodel.Facts{Type: datamodel.TypeString} }
-	number := func() *datamodel.Facts { return &datamodel.Facts{Type: datamodel.TypeUnsignedLong} }
-	for _, p := range []*datamodel.Param{
-		datamodel.NewParam("Phase", text(), text()),
-		datamodel.NewParam("Revision", number(), number()),
-	} {
-		p.Object = obj
-		obj.Params = append(obj.Params, p)
-	}
-	in := func(name string, f *datamodel.Facts) datamodel.Argument {
-		return datamodel.Argument{Name: name, Facts: f}
-	}
 	most := int64(MaxEntries)
 	one := int64(1)
 	command := &datamodel.Command{Name: "GetJournal()", Object: obj, Inputs: []datamodel.Argument{
-		in("MaxEntries", &datamodel.Facts{Type: datamodel.TypeUnsignedInt, Range: []datamodel.Range{{Min: &one, Max: &most}}, Default: "20", HasDefault: true}),
-		in("Path", text()),
+		{Name: "MaxEntries", Facts: &datamodel.Facts{Type: datamodel.TypeUnsignedInt, Range: []datamodel.Range{{Min: &one, Max: &most}}, Default: "20", HasDefault: true}},
+		argument("Path"),
 	}}
 	for _, out := range []string{"Revision", "Time", "Writer", "Protocol", "Reference", "Kind", "Change.{i}.Path", "Change.{i}.Operation", "Change.{i}.OldValue", "Change.{i}.NewValue", "Change.{i}.Verdict", "Change.{i}.Rule"} {
-		command.Outputs = append(command.Outputs, in("Entry.{i}."+out, text()))
+		command.Outputs = append(command.Outputs, argument("Entry.{i}."+out))
 	}
 	obj.Commands = append([]*datamodel.Command{command}, arbitrationCommands(obj)...)
 	guard := func() *datamodel.Facts {
@@ -69,8 +68,7 @@ func Extend(root *datamodel.Object, prefix string) error {
 	revision := datamodel.NewParam(GuardParam, guard(), guard())
 	revision.Object = obj
 	obj.Params = append(obj.Params, revision)
-	sort.Slice(obj.Params, func(i, j int) bool { return obj.Params[i].Name < obj.Params[j].Name }) // lookups search
-	sort.Slice(obj.Commands, func(i, j int) bool { return obj.Commands[i].Name < obj.Commands[j].Name })
+	extend(obj, content)
 	root.Children = append(root.Children, obj)
 	sort.Slice(root.Children, func(i, j int) bool { return root.Children[i].Name < root.Children[j].Name })
 	return nil
@@ -84,36 +82,50 @@ type Engine interface {
 
 // Provider serves the object. Safe for concurrent use.
 type Provider struct {
-	engine Engine
-	path   string
-	phase  func() string
-	policy *policy.Live // nil: no policy file
+	engine  Engine
+	path    string
+	content *Content
+	policy  *policy.Live // nil: no policy file
 }
 
 var (
 	_ datamodel.Provider  = (*Provider)(nil)
 	_ datamodel.Commander = (*Provider)(nil)
+	_ datamodel.Lister    = (*Provider)(nil)
+	_ datamodel.Applier   = (*Provider)(nil)
 )
 
-// New makes the provider; phase is asked at every read.
-func New(e Engine, prefix string, phase func() string) *Provider {
-	return &Provider{engine: e, path: "Device." + prefix + "Migration.", phase: phase}
+// New makes the provider; the functions of content are called at every read, and only after the engine has started.
+func New(e Engine, prefix string, content *Content) *Provider {
+	return &Provider{engine: e, path: Path(prefix), content: content}
 }
+
+// Path of the object for a prefix.
+func Path(prefix string) string { return "Device." + prefix + "Migration." }
 
 // Name implements datamodel.Provider.
 func (p *Provider) Name() string { return "vendor" }
 
 // Serves implements datamodel.Provider.
-func (p *Provider) Serves() []string { return []string{p.path} }
+func (p *Provider) Serves() []string {
+	out := []string{p.path}
+	for _, t := range p.content.Tables {
+		out = append(out, p.path+t.Name+".{i}.")
+	}
+	return out
+}
 
 // Read implements datamodel.Provider.
-func (p *Provider) Read(_ context.Context, _ datamodel.ObjectRef, params []string, yield func(name, value string)) error {
-	for _, name := range params {
-		switch name {
-		case "Phase":
-			yield(name, p.phase())
-		case "Revision":
-			yield(name, strconv.FormatUint(p.engine.Store().Head().Rev(), 10))
+func (p *Provider) Read(_ context.Context, obj datamodel.ObjectRef, params []string, yield func(name, value string)) error {
+	if obj.Path != p.path {
+		p.readRow(strings.TrimPrefix(obj.Path, p.path), params, yield)
+		return nil
+	}
+	for _, v := range p.content.Values {
+		for _, name := range params {
+			if name == v.Name {
+				yield(name, v.Read())
+			}
 		}
 	}
 	return nil
@@ -121,14 +133,27 @@ func (p *Provider) Read(_ context.Context, _ datamodel.ObjectRef, params []strin
 
 // Commands implements datamodel.Commander.
 func (p *Provider) Commands() []string {
-	return append(p.arbitrationPaths(), p.path+"GetJournal()")
+	out := append(p.arbitrationPaths(), p.path+"GetJournal()")
+	for _, c := range p.content.Commands {
+		out = append(out, p.path+c.Name+"()")
+	}
+	return out
 }
 
 // Run implements datamodel.Commander.
 func (p *Provider) Run(ctx context.Context, inv datamodel.Invocation) (map[string]string, error) {
+	for i := range p.content.Commands {
+		if c := &p.content.Commands[i]; p.path+c.Name+"()" == inv.Command {
+			return c.Run(ctx, inv.By, inv.Args)
+		}
+	}
 	if name := strings.TrimPrefix(inv.Command, p.path); name != "GetJournal()" {
 		return p.arbitrate(ctx, name, inv)
 	}
+	return p.journal(ctx, inv)
+}
+
+func (p *Provider) journal(ctx context.Context, inv datamodel.Invocation) (map[string]string, error) {
 	most, err := strconv.Atoi(inv.Args["MaxEntries"])
 	if err != nil || most < 1 || most > MaxEntries {
 		return nil, datamodel.Fail(datamodel.InvalidArgs, inv.Command, fmt.Sprintf("MaxEntries must be 1 to %d", MaxEntries))

@@ -58,6 +58,9 @@ type BridgeConfig struct {
 	FaultStyle string `toml:"fault_style"`
 	// CommitsPerSecond of each Controller without a policy, default 20 after the first 100; 0 takes the bound away.
 	CommitsPerSecond *float64 `toml:"commits_per_second"`
+	// Phase is that of a device that was never moved; afterwards the database knows. Migration is the pace.
+	Migration     MigrationConfig `toml:"migration"`
+	MetricsListen string          `toml:"metrics_listen"` // local address for Prometheus, empty: none
 }
 
 // BridgeRule sets what happens when two writers want different values below a path.

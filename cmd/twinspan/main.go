@@ -2,6 +2,7 @@
 //
 //	twinspan run --config FILE [--data DIR]     the agent
 //	twinspan get|set|add|del|operate|instances|schema|watch|journal|conflicts|owners|leases|policy ...
+//	twinspan phase|gates|drift|convergence ...   the migration
 //	twinspan store check FILE                    verify a database that no agent has open
 //	twinspan version
 //
@@ -63,6 +64,10 @@ func verbs() []verb {
 		{"owners", "[--offset N] [PATH]", "who owns which values", cliOwners},
 		{"leases", "", "what is held for whom", cliLeases},
 		{"policy", "check FILE|simulate FILE|explain PATH WRITER|reload now", "check a policy file, try it on the journal, ask it", cliPolicy},
+		{"phase", "[NAME | confirm [TOKEN] | rollback | hold | release] [--confirm-within D]", "where the migration stands, and move it", cliPhase},
+		{"gates", "", "what opens the next phase, and what stands in the way", cliGates},
+		{"drift", "", "what the ACS and USP do not agree on", cliDrift},
+		{"convergence", "", "what each side asserted, and how far they agree", cliConvergence},
 		{"store", "check FILE", "verify a database file that no agent has open", cliStore},
 		{"completion", "bash", "print a completion script", cliCompletion},
 		{"version", "", "print the version", func(_ context.Context, _ []string, out io.Writer) error {

@@ -74,7 +74,8 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		log.Warn("the newest commit was incomplete, the one before is in force", "reason", lost)
 	}
 
-	engine, providers, live, err := c.newEngine(db, log)
+	mig := &office{log: log.With("part", "migration")}
+	engine, providers, live, err := c.newEngine(db, log, mig)
 	// Providers outlive the engine, which asks them.
 	defer func() { err = errors.Join(err, closeAll(providers)) }()
 	if err != nil {
@@ -108,6 +109,20 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		}
 	}
 	defer reloadOnHangup(ctx, live)()
+	// What a restart ends is taken back here, before any manager can connect.
+	work, stopWork := context.WithCancel(ctx)
+	if err := mig.open(work, c, uspAgent.InContact); err != nil {
+		stopWork()
+		return nil, err
+	}
+	defer func() { stopWork(); mig.close() }()
+	if c.Bridge.MetricsListen != "" {
+		done, err := serveMetrics(work, c.Bridge.MetricsListen, mig.m.WriteMetrics)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
 	attachDiag(providers, db)
 	if err := uspAgent.Start(ctx); err != nil {
 		return nil, err
@@ -118,7 +133,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 			log.Error("the reason of this start is told again at the next", "error", err)
 		}
 	}
-	log.Info("agent started", "version", version, "endpoint", c.endpointID(), "phase", c.Bridge.Phase, "data", c.Data)
+	log.Info("agent started", "version", version, "endpoint", c.endpointID(), "phase", mig.m.Phase(), "data", c.Data)
 
 	// The CWMP side runs here; a restart that a Controller or the command line asked for ends it.
 	run, cancel := context.WithCancel(ctx)
@@ -173,7 +188,7 @@ func bootAfter(r *cwmp.RestartError) *agent.BootInfo {
 }
 
 // newEngine loads profile and schema and builds the bridge. The providers are the caller's to close, also after an error.
-func (c *Config) newEngine(db *store.Store, log *slog.Logger) (*bridge.Engine, []datamodel.Provider, *policy.Live, error) {
+func (c *Config) newEngine(db *store.Store, log *slog.Logger, mig *office) (*bridge.Engine, []datamodel.Provider, *policy.Live, error) {
 	profile, err := c.loadProfile()
 	if err != nil {
 		return nil, nil, nil, err
@@ -186,7 +201,8 @@ func (c *Config) newEngine(db *store.Store, log *slog.Logger) (*bridge.Engine, [
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := vendor.Extend(schema.Root(), prefix); err != nil {
+	content := mig.content()
+	if err := vendor.Extend(schema.Root(), prefix, content); err != nil {
 		return nil, nil, nil, err
 	}
 	arbiter, err := c.arbiter()
@@ -207,7 +223,8 @@ func (c *Config) newEngine(db *store.Store, log *slog.Logger) (*bridge.Engine, [
 	if err != nil {
 		return nil, providers, nil, err
 	}
-	own := vendor.New(engine, prefix, func() string { return string(engine.PhaseNow()) })
+	mig.engine, mig.object = engine, vendor.Path(prefix)
+	own := vendor.New(engine, prefix, content)
 	own.SetPolicy(live)
 	return engine, providers, live, engine.AddProvider(own)
 }

@@ -44,6 +44,7 @@ func (c *Config) validate() error {
 	for eid, class := range c.Bridge.Classes {
 		add(oneOf("bridge.classes."+eid, class, "main", "apps", "user"))
 	}
+	add(c.Bridge.validateMigration())
 	add(oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"))
 	add(oneOf("log.format", c.Log.Format, "text", "json"))
 	if c.Data == "" {

@@ -34,6 +34,7 @@ type Agent struct {
 	held     atomic.Bool   // the manager waits for seen to go on
 	requests requestTable
 	status   statusTable
+	links    linkTable
 	owners   ownerTable
 	counts   counters
 	certs    certTable

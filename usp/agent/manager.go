@@ -248,6 +248,11 @@ func (m *manager) route(d *directory) {
 func (r *runner) state(s mtp.State) {
 	a := r.a
 	server := r.spec.Kind == "WebSocketServer" || r.spec.Kind == "UDSListen"
+	peer := r.spec.Peer
+	if server && len(s.Peer.EndpointIDs) > 0 {
+		peer = s.Peer.EndpointIDs[0]
+	}
+	a.links.state(s, peer)
 	if server {
 		r.accepted(s)
 		return

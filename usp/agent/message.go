@@ -22,15 +22,19 @@ type request struct {
 // serve answers one request. It runs on a goroutine of its own.
 func (a *Agent) serve(ctx context.Context, p *peer, in mtp.Inbound, id string, req *uspmsg.Request, ticket *writeSlot) {
 	r := &request{a: a, p: p, id: id, w: p.writer()}
+	r.w.ConnectedAt = a.links.birth(in.LinkID)
 	ticket.wait(ctx)
 	a.counts.requests.Add(1)
 	switch t := req.GetReqType().(type) {
 	case *uspmsg.Request_Get:
 		payload, err := r.get(ctx, t.Get)
 		if err != nil {
-			a.answer(ctx, p, in, r.fault(err))
+			m := r.fault(err)
+			r.judged(m, false)
+			a.answer(ctx, p, in, m)
 			return
 		}
+		r.judged(nil, false)
 		a.reply(ctx, p, in, id, usp.WrapPayload(a.opt.EndpointID, p.endpoint, payload))
 	case *uspmsg.Request_GetInstances:
 		a.answer(ctx, p, in, r.getInstances(ctx, t.GetInstances))
@@ -40,11 +44,17 @@ func (a *Agent) serve(ctx context.Context, p *peer, in mtp.Inbound, id string, r
 		a.answer(ctx, p, in, usp.NewResponse(id, &uspmsg.Response{RespType: &uspmsg.Response_GetSupportedProtocolResp{
 			GetSupportedProtocolResp: &uspmsg.GetSupportedProtocolResp{AgentSupportedProtocolVersions: usp.SupportedVersions}}}))
 	case *uspmsg.Request_Set:
-		a.answer(ctx, p, in, r.set(ctx, t.Set))
+		m := r.set(ctx, t.Set)
+		r.judged(m, true)
+		a.answer(ctx, p, in, m)
 	case *uspmsg.Request_Add:
-		a.answer(ctx, p, in, r.add(ctx, t.Add))
+		m := r.add(ctx, t.Add)
+		r.judged(m, true)
+		a.answer(ctx, p, in, m)
 	case *uspmsg.Request_Delete:
-		a.answer(ctx, p, in, r.del(ctx, t.Delete))
+		m := r.del(ctx, t.Delete)
+		r.judged(m, true)
+		a.answer(ctx, p, in, m)
 	case *uspmsg.Request_Operate:
 		if m := r.operate(ctx, t.Operate); m != nil {
 			a.answer(ctx, p, in, m)

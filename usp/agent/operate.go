@@ -58,6 +58,7 @@ func (r *request) run(ctx context.Context, match datamodel.Match, m *uspmsg.Oper
 		return err
 	}
 	out, err := op.Run(withCaller(ctx, caller{endpoint: r.p.endpoint, key: m.GetCommandKey()}))
+	r.a.engine.Observe(bridge.Observation{Kind: bridge.SawOperation, Writer: r.w.Name, OK: err == nil})
 	if err != nil {
 		return commandError(err)
 	}
@@ -121,6 +122,7 @@ func (r *request) start(ctx context.Context, match datamodel.Match, m *uspmsg.Op
 // complete ends an asynchronous command: its subscribers are told, its row goes. // R-OPR.0
 func (a *Agent) complete(req *asyncRequest, ev bridge.Event) {
 	req.finish(ev.Err)
+	a.engine.Observe(bridge.Observation{Kind: bridge.SawOperation, Writer: ev.Cause, OK: ev.Err == nil})
 	if c, ok := datamodel.ToCanonical(datamodel.USP, ev.Path); ok {
 		ev.Path = c
 	}

@@ -153,6 +153,7 @@ func (o *outbox) answered(msgID string) {
 	}
 	o.mu.Unlock()
 	for _, n := range removed {
+		o.notified(n, true)
 		if n.onboard {
 			eid := o.endpoint
 			o.a.do(func(n *notifier) { n.onboardAnswered(eid) })
@@ -250,7 +251,9 @@ func (o *outbox) pick() (n *note, wait time.Duration, done bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	o.remove(func(n *note) bool { return n.tries > 0 && n.expire > 0 && now.Sub(n.first) >= n.expire }) // TP-469 1.56
+	for _, n := range o.remove(func(n *note) bool { return n.tries > 0 && n.expire > 0 && now.Sub(n.first) >= n.expire }) { // TP-469 1.56
+		o.notified(n, false)
+	}
 	if o.closed && (len(o.queue) == 0 || !now.Before(o.linger)) {
 		return nil, 0, true
 	}

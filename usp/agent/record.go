@@ -73,6 +73,7 @@ func (a *Agent) receive(ctx context.Context, h *linkHandler, in mtp.Inbound) {
 		in.Reply = h.run.back(rec.From)
 	}
 	p.heard(ctx, h, in)
+	p.saw()
 	switch rec.Kind {
 	case usp.KindMessage:
 		a.message(ctx, p, in, rec.Payload)
@@ -120,6 +121,7 @@ type peer struct {
 	writes   []*writeSlot
 	out      *outbox
 	learned  map[uint64]struct{} // links heard on, for routes back
+	seen     time.Time           // when a record was last observed
 }
 
 // writer is how the bridge sees the peer.
