@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strings"
 
 	"twinspan/bridge"
@@ -72,7 +73,7 @@ func (c *CPE) restore() error {
 	if err := c.restoreModules(); err != nil {
 		return err
 	}
-	slices.SortFunc(c.transfers, func(a, b *transfer) int { return strings.Compare(a.ID, b.ID) })
+	sort.Slice(c.transfers, func(i, j int) bool { return c.transfers[i].ID < c.transfers[j].ID })
 	if c.mark.Path == "" {
 		c.mark.Path = connreq.NewPath() // CR-15: not to be guessed, its own for every device
 	}
