@@ -101,13 +101,13 @@ func (r *request) judged(m *uspmsg.Msg, write bool) {
 	o.OK = code != usp.CodeInternal && code != usp.CodeResourcesExceeded
 	r.a.engine.Observe(o)
 	if write {
-		o.Kind, o.OK = bridge.SawWrite, code == 0 && !failures(m.GetBody().GetResponse())
+		o.Kind, o.OK = bridge.SawWrite, code == 0 && !notDone(m.GetBody().GetResponse())
 		r.a.engine.Observe(o)
 	}
 }
 
-// failures reports whether a response has something that was not done.
-func failures(resp *uspmsg.Response) bool {
+// notDone reports whether a response has something that was not done.
+func notDone(resp *uspmsg.Response) bool {
 	for _, u := range resp.GetSetResp().GetUpdatedObjResults() {
 		if u.GetOperStatus().GetOperFailure() != nil {
 			return true
