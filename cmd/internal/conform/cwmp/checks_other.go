@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -204,8 +205,8 @@ var otherChecks = map[string]check{
 		}
 		return notShown("the runner has no STUN server")
 	}},
-	"LWN-01": {run: lightweight},
-	"LWN-02": {run: lightweight},
+	"LWN-01": {needs: []ability{canLocal}, run: func(ctx context.Context, b *bench) error { return lightweight(ctx, b, "UDP") }},
+	"LWN-02": {needs: []ability{canLocal}, run: func(ctx context.Context, b *bench) error { return lightweight(ctx, b, "") }},
 	"BLK-01": {run: bulkData},
 	"SEC-01": {run: func(ctx context.Context, b *bench) error {
 		bomb := `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY d "&c;&c;&c;&c;&c;&c;&c;&c;&c;&c;">` +
@@ -355,7 +356,8 @@ var otherChecks = map[string]check{
 	}},
 }
 
-func lightweight(ctx context.Context, b *bench) error {
+// lightweight lets the LAN side change a parameter with notification 5 and listens for the packet.
+func lightweight(ctx context.Context, b *bench, protocols string) error {
 	if err := b.need(ctx, b.ms("LightweightNotificationProtocolsSupported")); err != nil {
 		return err
 	}
@@ -363,10 +365,67 @@ func lightweight(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	if v == "" {
-		return notApplicable("LightweightNotificationProtocolsSupported is empty")
+	if !strings.Contains(v, "UDP") {
+		return notApplicable("LightweightNotificationProtocolsSupported is %q", v)
 	}
-	return notShown("the runner has no listener for %s", v)
+	conn, err := net.ListenPacket("udp", net.JoinHostPort(hostOf(b.base), "0"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, port, err := net.SplitHostPort(conn.LocalAddr().String())
+	if err != nil {
+		return err
+	}
+	name, err := b.text(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.set(ctx, "", b.ms("UDPLightweightNotificationHost"), hostOf(b.base), b.ms("UDPLightweightNotificationPort"), port,
+		b.ms("LightweightNotificationProtocolsUsed"), protocols); err != nil {
+		return err
+	}
+	if err := b.notify(ctx, 5, name); err != nil {
+		return err
+	}
+	b.endSession(ctx)
+	if err := b.settled(ctx); err != nil {
+		return err
+	}
+	mark := b.tap.mark()
+	if err := b.local(ctx, name+"=light"); err != nil {
+		return err
+	}
+	packets := 0
+	packet := make([]byte, 64<<10)
+	for deadline := time.Now().Add(3 * time.Second); ; {
+		if err := conn.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+		n, _, err := conn.ReadFrom(packet)
+		if err != nil {
+			break // nothing more within the time
+		}
+		packets++
+		text := string(packet[:n])
+		b.observe("a packet of %d bytes", n)
+		for _, want := range []string{"TS", "UN", "CN", "OUI", "ProductClass", "SerialNumber", name, "light"} {
+			if !strings.Contains(text, want) {
+				return fmt.Errorf("the packet has no %s: %q", want, text)
+			}
+		}
+	}
+	want := 0
+	if protocols != "" {
+		want = 1
+	}
+	if packets != want {
+		return fmt.Errorf("%d packets instead of %d", packets, want)
+	}
+	if len(b.tap.since(mark)) > 0 {
+		return errors.New("a session came too")
+	}
+	return nil
 }
 
 func downloadTest(ctx context.Context, b *bench) error {

@@ -200,7 +200,7 @@ func TestPlantedFaults(t *testing.T) {
 		},
 		"COEX-01": in("Inform", ">mine<", ">other<"),
 	}
-	// What the agent does not have, or the runner cannot show, cannot turn red here.
+	// What the agent does not have, or the runner cannot show, cannot turn red here; UDP packets (LWN) pass no tap.
 	without := map[string]bool{"DISC": true, "ATC": true, "DU": true, "STUN": true, "LWN": true, "BLK": true}
 	all, err := Catalogue()
 	if err != nil {
