@@ -1,8 +1,11 @@
 package usp
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,7 +14,7 @@ import (
 
 func functionTests() map[string]test {
 	return map[string]test{
-		"9.2":  {run: addCertificate},
+		"9.2":  {run: addCertificate, own: true, mtp: "ws"},
 		"9.9":  {run: newController},
 		"9.10": {run: bootEvent},
 	}
@@ -33,21 +36,9 @@ func newController(t *T) {
 		t.want(len(agentMTP) > 0, "the agent has no MTP row for MQTT")
 		link = append(link, req("Protocol", "MQTT"), req("MQTT.Topic", r.Topic), req("MQTT.AgentMTPReference", strings.TrimSuffix(agentMTP[0], ".")))
 	} else {
-		wc := websocket.DefaultServerConfig()
-		wc.Addr, wc.EndpointID, wc.AllowPlain = "127.0.0.1:0", id, true
-		srv, err := websocket.NewServer(wc)
-		t.want(err == nil, "%v", err)
-		p = newPeer(id, t.cfg.AgentID, t.cfg.AgentID, t.b.alter(srv))
-		t.begin(p)
-		for range 100 {
-			if srv.Addr() != nil {
-				break
-			}
-			t.sleep(10 * time.Millisecond)
-		}
-		port := srv.Addr().(*net.TCPAddr).Port
-		link = append(link, req("Protocol", "WebSocket"), req("WebSocket.Host", "127.0.0.1"), req("WebSocket.Port", fmt.Sprint(port)),
-			req("WebSocket.Path", "/usp"), req("WebSocket.EnableEncryption", "false"))
+		var more []setting
+		p, more = t.listen(id, nil)
+		link = append(link, more...)
 	}
 	role := t.value(t.controllerRow(t.main) + "AssignedRole")
 	row := t.made(obj(ctls, req("Alias", "conform-new"), req("EndpointID", id), req("Enable", "true"), req("AssignedRole", role)))[0]
@@ -73,15 +64,37 @@ func bootEvent(t *T) {
 	t.see("Boot! %v", e.GetParams())
 }
 
-// addCertificate adds the certificate of an authority that the agent does not know, and takes it away again.
+// listen starts one more Controller that listens for WebSockets, and returns how the agent reaches it.
+func (t *T) listen(id string, conf *tls.Config) (*Peer, []setting) {
+	wc := websocket.DefaultServerConfig()
+	wc.Addr, wc.EndpointID, wc.AllowPlain, wc.TLS = "127.0.0.1:0", id, conf == nil, conf
+	srv, err := websocket.NewServer(wc)
+	t.want(err == nil, "%v", err)
+	p := newPeer(id, t.cfg.AgentID, t.cfg.AgentID, t.b.alter(srv))
+	t.begin(p)
+	t.eventually(5*time.Second, func() bool { return srv.Addr() != nil }, "cannot listen")
+	return p, []setting{req("Protocol", "WebSocket"), req("WebSocket.Host", "127.0.0.1"), req("WebSocket.Port", fmt.Sprint(srv.Addr().(*net.TCPAddr).Port)),
+		req("WebSocket.Path", "/usp"), req("WebSocket.EnableEncryption", strconv.FormatBool(conf != nil))}
+}
+
+// addCertificate adds the certificate of an authority that the agent does not know, lets it connect to a Controller that
+// the authority vouches for, and takes it away again.
 func addCertificate(t *T) {
-	a, err := newAuthority(t.b.dir, t.cfg.AgentID)
+	t.open(variant{tls: true})
+	dir, err := os.MkdirTemp(t.b.dir, "other")
 	t.want(err == nil, "%v", err)
-	pem, err := readFile(a.caFile)
+	other, err := newAuthority(dir, t.cfg.AgentID)
 	t.want(err == nil, "%v", err)
-	t.operate(t.main, local+"AddCertificate()", "", map[string]string{"Alias": "conform92", "Certificate": pem})
+	pem, err := os.ReadFile(other.caFile)
+	t.want(err == nil, "%v", err)
+	t.operate(t.main, local+"AddCertificate()", "", map[string]string{"Alias": "conform92", "Certificate": string(pem)})
 	rows := t.rows(local + `Certificate.[Alias=="conform92"].`)
 	t.want(len(rows) == 1, "%d Certificate rows have the Alias", len(rows))
+	p, link := t.listen(mainID+"-2", other.server)
+	role := t.value(t.controllerRow(t.main) + "AssignedRole")
+	row := t.made(obj(ctls, req("EndpointID", p.ID), req("Enable", "true"), req("AssignedRole", role)))[0]
+	t.made(obj(row+"MTP.", append([]setting{req("Enable", "true")}, link...)...))
+	t.await(p, 0, 20*time.Second, "connect record over TLS with the new certificate", isConnect)
 	t.operate(t.main, rows[0]+"Delete()", "", nil)
 	t.want(len(t.rows(local+`Certificate.[Alias=="conform92"].`)) == 0, "the certificate is still there")
 }

@@ -40,7 +40,7 @@ func startMosquitto(ctx context.Context, dir string, a *authority) (*mosquitto, 
 	if err := saveCertificate(a.server.Certificates[0], cert, key); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence false\ncafile %s\ncertfile %s\nkeyfile %s\ntls_version tlsv1.2\nlog_type error\nuser root\n",
+	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\ncafile %s\ncertfile %s\nkeyfile %s\ntls_version tlsv1.2\nlog_type error\nuser root\n",
 		m.Port, a.caFile, cert, key)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err

@@ -23,7 +23,8 @@ import (
 var catalogueTSV string
 
 // DefaultFeatures are the optional features of the plan that this project's agent claims, by number.
-const DefaultFeatures = "1-9,10,12,13,15,19,25,28,31,36-40,42"
+// Firmware (26, 27, 28, 30) is not among them yet.
+const DefaultFeatures = "1-10,12,13,15,19,25,31,36-40,42"
 
 // Config of a run. MTP, AgentID and Agent are required.
 type Config struct {

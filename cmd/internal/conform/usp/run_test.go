@@ -3,6 +3,7 @@ package usp
 import (
 	"bytes"
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -70,7 +71,58 @@ func TestAgent(t *testing.T) {
 			t.Errorf("only %d tests passed", pass)
 		}
 	})
+	t.Run("mosquitto", func(t *testing.T) { // over TLS
+		if _, err := exec.LookPath("mosquitto"); err != nil && os.Getenv("TWINSPAN_NO_PEERS") == "1" {
+			t.Skip("mosquitto is not installed, and TWINSPAN_NO_PEERS=1 excuses it")
+		}
+		if err := run(t, Config{MTP: "mqtt", Broker: Mosquitto, Agent: Process(binary), Only: "1.1,1.52,1.61,2.9,11.12"}).Err(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("another agent", func(t *testing.T) { otherAgent(t, binary) })
 	t.Run("planted faults", func(t *testing.T) { plantedFaults(t, binary) })
+}
+
+// otherAgent drives an agent that the runner knows nothing of but a command.
+func otherAgent(t *testing.T, binary string) {
+	script := filepath.Join(t.TempDir(), "agent.sh")
+	text := `
+[ "$CONFORM_RESET" = 1 ] && rm -rf data
+cat >agent.toml <<END
+[device]
+manufacturer_oui = "00005E"
+[bridge]
+phase = "usp-only"
+[cwmp]
+enabled = false
+[usp]
+endpoint_id = "$CONFORM_AGENT_ID"
+allow_plaintext = true
+[[usp.controller]]
+endpoint_id = "$CONFORM_CONTROLLER_1_ID"
+[usp.controller.websocket]
+host = "$CONFORM_CONTROLLER_1_HOST"
+port = $CONFORM_CONTROLLER_1_PORT
+path = "/usp"
+[[usp.controller]]
+endpoint_id = "$CONFORM_CONTROLLER_2_ID"
+[usp.controller.websocket]
+host = "$CONFORM_CONTROLLER_2_HOST"
+port = $CONFORM_CONTROLLER_2_PORT
+path = "/usp"
+END
+exec "$1" run --config agent.toml --data "$PWD/data"
+`
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	verdicts := map[string]conform.Verdict{}
+	for _, r := range run(t, Config{MTP: "ws", Agent: Command("sh " + script + " " + binary), Only: "1.1,1.61,7.9"}).Results() {
+		verdicts[r.ID] = r.Verdict
+	}
+	if verdicts["1.1"] != conform.Pass || verdicts["1.61"] != conform.Pass || verdicts["7.9"] != conform.NotShown {
+		t.Errorf("%v", verdicts)
+	}
 }
 
 // plantedFaults makes the agent lie, in messages and below them, and wants the runner to see it. Runs wait more than they
