@@ -46,33 +46,35 @@ func newAuthority(dir, agentID string) (*authority, error) {
 	if err := writePEM(a.caFile, "CERTIFICATE", der); err != nil {
 		return nil, err
 	}
-	main, err := a.issue(2, mainID, "127.0.0.1")
+	controllers, err := a.issue(2, "127.0.0.1", mainID, secondID)
 	if err != nil {
 		return nil, err
 	}
-	second, err := a.issue(3, agentID, "")
+	agent, err := a.issue(3, "", agentID)
 	if err != nil {
 		return nil, err
 	}
-	if err := saveCertificate(second, a.agentCert, a.agentKey); err != nil {
+	if err := saveCertificate(agent, a.agentCert, a.agentKey); err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(a.cert)
-	a.server = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{main}, ClientCAs: roots, ClientAuth: tls.VerifyClientCertIfGiven}
+	a.server = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{controllers}, ClientCAs: roots, ClientAuth: tls.VerifyClientCertIfGiven}
 	a.client = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	return a, nil
 }
 
-// issue makes a certificate that names an endpoint and, for servers, an address.
-func (a *authority) issue(serial int64, endpoint, address string) (tls.Certificate, error) {
+// issue makes a certificate that names endpoints and, for servers, an address.
+func (a *authority) issue(serial int64, address string, endpoints ...string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: endpoint}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		URIs: []*url.URL{{Scheme: "urn", Opaque: "bbf:usp:id:" + endpoint}}}
+	c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: endpoints[0]}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	for _, id := range endpoints {
+		c.URIs = append(c.URIs, &url.URL{Scheme: "urn", Opaque: "bbf:usp:id:" + id})
+	}
 	if address != "" {
 		c.IPAddresses = []net.IP{net.ParseIP(address)}
 	}

@@ -90,8 +90,15 @@ func addCertificate(t *T) {
 	t.operate(t.main, local+"AddCertificate()", "", map[string]string{"Alias": "conform92", "Certificate": string(pem)})
 	rows := t.rows(local + `Certificate.[Alias=="conform92"].`)
 	t.want(len(rows) == 1, "%d Certificate rows have the Alias", len(rows))
-	p, link := t.listen(mainID+"-2", other.server)
 	role := t.value(t.controllerRow(t.main) + "AssignedRole")
+	t.made(obj(trustTable+"Credential.", req("Enable", "true"), req("Role", role), req("Credential", strings.TrimSuffix(rows[0], ".")), req("AllowedUses", "MTP-and-USP")))
+	const id = "self::conform-vouched"
+	cert, err := other.issue(4, "127.0.0.1", id)
+	t.want(err == nil, "%v", err)
+	conf := other.server.Clone()
+	conf.Certificates = []tls.Certificate{cert}
+	conf.ClientCAs = t.b.tls.server.ClientCAs // the agent's own certificate comes from the bench's authority
+	p, link := t.listen(id, conf)
 	row := t.made(obj(ctls, req("EndpointID", p.ID), req("Enable", "true"), req("AssignedRole", role)))[0]
 	t.made(obj(row+"MTP.", append([]setting{req("Enable", "true")}, link...)...))
 	t.await(p, 0, 20*time.Second, "connect record over TLS with the new certificate", isConnect)

@@ -298,6 +298,9 @@ func runTest(ctx context.Context, cfg *Config, b *bench, c conform.Check, tst te
 		f()
 	}
 	verdict(func() { tst.run(t) })
+	if res.Verdict == conform.Fail && t.b != nil {
+		t.see("the agent's log ends: %s", lastBytes(t.b.agent.Log(), 600))
+	}
 	for i := len(t.cleanup) - 1; i >= 0; i-- {
 		verdict(t.cleanup[i])
 	}
