@@ -9,7 +9,7 @@ GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 empty :=
 HOT := runtime internal/runtime/... internal/abi internal/goarch internal/bytealg internal/sync sync sync/... strings slices
 # Optional parts left out of the agent; OMIT= builds them all in (docs/decisions/0007).
-OMIT ?= omit_diag,omit_sim
+OMIT ?= omit_diag,omit_sim,omit_reach
 AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(OMIT) -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=$(empty)) \
               -ldflags '-s -w -funcalign=1 -X main.version=$(VERSION) $(LDEXTRA)'
 OUT ?= bin/twinspan

@@ -71,6 +71,11 @@ func notification(v *bridge.View, m datamodel.Match) int {
 func watched(n int) bool { return n == 1 || n == 2 || n == 4 || n == 6 }
 func active(n int) bool  { return n == 2 }
 
+// lightweight and lightActive read a Notification value: 3 to 6 go out as lightweight notifications, 5 and 6 at once
+// (TR-069 A.3.2.4, Annex M).
+func lightweight(n int) bool { return n >= 3 && n <= 6 }
+func lightActive(n int) bool { return n == 5 || n == 6 }
+
 // commit takes one journal entry in and reports whether a session is due for an active change.
 func (c *changes) commit(v *bridge.View, e *store.Entry) bool {
 	if e.Meta.Kind == "factory" {

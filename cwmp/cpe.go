@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"twinspan/bridge"
-	"twinspan/cwmp/discovery"
 	"twinspan/cwmp/httpc"
 	"twinspan/cwmp/soap"
 	"twinspan/datamodel"
@@ -107,7 +106,7 @@ type state struct {
 	told9        int                     // so many are in the session in progress
 	acsMethods   []string                // what the ACS says that it can do; nil: not asked yet
 	reach        *reach
-	offered      discovery.Result // what DHCP offers
+	offered      dhcpOffer // what DHCP offers
 }
 
 // schedule is one ScheduleInform that waits.

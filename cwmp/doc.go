@@ -30,7 +30,8 @@
 //
 // Beside HTTP, an ACS wakes the CPE by UDP (through a NAT with STUN) and XMPP, and is told by lightweight notifications; files
 // reach*.go follow the parameters that rule them. An ACS offered by DHCP (Options.DiscoveryFiles) is taken where nobody but
-// the factory has set a URL, or where nobody has answered ten sessions in a row.
+// the factory has set a URL, or where nobody has answered ten sessions in a row. The build tag omit_reach leaves all that out:
+// SupportedConnReqMethods is HTTP then, and what would switch the rest on is refused.
 //
 // # Limits
 //

@@ -1,3 +1,5 @@
+//go:build !omit_reach
+
 package cwmp
 
 import (
@@ -11,6 +13,9 @@ import (
 	"twinspan/datamodel"
 	"twinspan/store"
 )
+
+// dhcpOffer is what a DHCP server offers.
+type dhcpOffer = discovery.Result
 
 // discoverAfter is how many sessions in a row must have failed before an ACS that somebody chose is given up for one that
 // DHCP offers: with the standard retry times that is about an hour. DISC-06

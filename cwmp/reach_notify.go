@@ -1,3 +1,5 @@
+//go:build !omit_reach
+
 package cwmp
 
 import (
@@ -10,13 +12,11 @@ import (
 	"twinspan/store"
 )
 
+// reachBuilt tells that these parts are in the program.
+const reachBuilt = true
+
 // maxLightLive bounds the live parameters that are compared for lightweight notification.
 const maxLightLive = 256
-
-// lightweight and lightActive read a Notification value: 3 to 6 go out as lightweight notifications, 5 and 6 at once
-// (TR-069 A.3.2.4, Annex M).
-func lightweight(n int) bool { return n >= 3 && n <= 6 }
-func lightActive(n int) bool { return n == 5 || n == 6 }
 
 // lightWatch is what lightweight notification has to compare, because it is in no journal. Owned by the Run goroutine.
 type lightWatch struct {

@@ -1,3 +1,5 @@
+//go:build !omit_reach
+
 package cwmp
 
 import (

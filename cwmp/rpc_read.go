@@ -297,7 +297,7 @@ func (s *session) setParameterAttributes(ctx context.Context, m *soap.SetParamet
 // protocols (ATT-09), and active notification of counters and uptimes, which would open a session or send a datagram at
 // every look (ATT-06). Passive notification is never refused. ATT-07
 func notificationAllowed(v *bridge.View, ms []datamodel.Match, a soap.SetAttribute) *soap.Fault {
-	if _, ok := v.Schema().Lookup(msPath + "LightweightNotificationProtocolsUsed"); !ok && lightweight(int(a.Notification)) {
+	if _, ok := v.Schema().Lookup(msPath + "LightweightNotificationProtocolsUsed"); (!ok || !reachBuilt) && lightweight(int(a.Notification)) {
 		return soap.NewFault(soap.NotificationRejected, "lightweight notifications are not supported: "+cut(a.Name, 200))
 	}
 	if !active(int(a.Notification)) && !lightActive(int(a.Notification)) {
