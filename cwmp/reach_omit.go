@@ -38,6 +38,9 @@ func (o *Options) checkReach() error {
 	if len(o.DiscoveryFiles) > 0 {
 		return errors.New("cwmp: Options.DiscoveryFiles: discovery by DHCP is not in this build; make agent OMIT= builds one that has it")
 	}
+	if o.UDPListen != "" && o.UDPListen != "off" {
+		return errors.New("cwmp: Options.UDPListen: UDP connection requests are not in this build; make agent OMIT= builds one that has them")
+	}
 	return nil
 }
 
