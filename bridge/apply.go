@@ -374,7 +374,7 @@ func (r *run) stage(tx *store.Tx) error {
 	}
 	r.settle(true)
 	if r.changing() && !r.c.DryRun {
-		return r.e.saveArbitration(tx, r.now)
+		return r.e.saveArbitration(tx, r.now, false)
 	}
 	return nil
 }

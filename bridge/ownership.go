@@ -32,6 +32,7 @@ type owners struct {
 	asserted map[string]uint64 // by path: revision at which the owner last asserted a value that is old
 	marks    []mark            // ascending
 	dirty    bool
+	saved    time.Time
 }
 
 type coOwned struct {
@@ -94,12 +95,13 @@ func (o *owners) touch() {
 	o.mu.Unlock()
 }
 
-// save stages the record if there is something new.
-func (e *Engine) saveArbitration(tx *store.Tx, now time.Time) error {
+// saveArbitration stages the record if there is something new, in somebody else's commit (own=false) at most once in a
+// minute: two masters that assert the same for ever must not make every commit larger.
+func (e *Engine) saveArbitration(tx *store.Tx, now time.Time, own bool) error {
 	o := &e.owners
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.dirty {
+	if !o.dirty || !own && now.Sub(o.saved) < flushEvery {
 		return nil
 	}
 	s := savedState{Co: o.co, Released: o.released, Asserted: o.asserted, Marks: o.marks}
@@ -116,7 +118,7 @@ func (e *Engine) saveArbitration(tx *store.Tx, now time.Time) error {
 	if err := tx.PutRecord(stateBucket, arbRecord, data); err != nil {
 		return err
 	}
-	o.dirty = false
+	o.dirty, o.saved = false, now
 	return nil
 }
 
@@ -130,7 +132,7 @@ func (e *Engine) flushArbitration(ctx context.Context) {
 		return
 	}
 	if _, err := e.store.Update(ctx, store.Meta{Writer: sysPrefix + "arbitration", Kind: "record"}, func(tx *store.Tx) error {
-		return e.saveArbitration(tx, time.Now())
+		return e.saveArbitration(tx, time.Now(), true)
 	}); err != nil {
 		o.touch()
 	}
@@ -352,7 +354,7 @@ func (e *Engine) ReleaseOwnership(ctx context.Context, w Writer, path string) (i
 		o.dirty = true
 		o.mu.Unlock()
 		tx.Note(store.Note{Op: store.DeltaNote, Path: canonical, Verdict: "release", Rule: "owner", New: strconv.Itoa(n)})
-		return e.saveArbitration(tx, time.Now())
+		return e.saveArbitration(tx, time.Now(), true)
 	})
 	if err != nil {
 		o.touch()

@@ -61,7 +61,7 @@ func tableOf(args map[string]string, name string, columns ...string) []map[strin
 func cliPolicy(ctx context.Context, args []string, out io.Writer) error {
 	o := newOptions("policy")
 	config := o.String("config", "", "check: for the device of this configuration")
-	rest, err := o.parse(args, 2, "check FILE, simulate FILE, explain PATH WRITER or reload now")
+	rest, err := o.parse(args, 1, "check FILE, simulate FILE, explain PATH WRITER or reload")
 	if err != nil {
 		return err
 	}
@@ -74,12 +74,12 @@ func cliPolicy(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 		return o.policyReport(ctx, out, "SimulatePolicy()", map[string]string{"Text": string(text)})
-	case rest[0] == "reload":
+	case rest[0] == "reload" && len(rest) == 1:
 		return o.policyReport(ctx, out, "ReloadPolicy()", nil)
 	case rest[0] == "explain" && len(rest) == 3:
 		return o.policyExplain(ctx, out, rest[1], rest[2])
 	}
-	return usageError{"want check FILE, simulate FILE, explain PATH WRITER or reload now"}
+	return usageError{"want check FILE, simulate FILE, explain PATH WRITER or reload"}
 }
 
 // policyCheck needs no agent.

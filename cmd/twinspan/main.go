@@ -63,7 +63,7 @@ func verbs() []verb {
 		{"conflicts", "", "who was refused what, and why", cliConflicts},
 		{"owners", "[--offset N] [PATH]", "who owns which values", cliOwners},
 		{"leases", "", "what is held for whom", cliLeases},
-		{"policy", "check FILE|simulate FILE|explain PATH WRITER|reload now", "check a policy file, try it on the journal, ask it", cliPolicy},
+		{"policy", "check FILE|simulate FILE|explain PATH WRITER|reload", "check a policy file, try it on the journal, ask it", cliPolicy},
 		{"phase", "[NAME | confirm [TOKEN] | rollback | hold | release] [--confirm-within D]", "where the migration stands, and move it", cliPhase},
 		{"gates", "", "what opens the next phase, and what stands in the way", cliGates},
 		{"drift", "", "what the ACS and USP do not agree on", cliDrift},
