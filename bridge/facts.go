@@ -106,7 +106,11 @@ func judged(d *store.Delta) bool {
 	default:
 		return false
 	}
-	return d.Op != store.DeltaAttr && d.Op != store.DeltaNote && d.Rule != "sys" && d.Rule != ruleReachable
+	switch d.Rule {
+	case "sys", ruleReachable, "phase:moving", "phase:edge", "phase:rescue": // said by the phase's guard before any policy
+		return false
+	}
+	return d.Op != store.DeltaAttr && d.Op != store.DeltaNote
 }
 
 func (p *Proposal) fact(key, value string) error {

@@ -31,7 +31,7 @@ func arbitrated(t *testing.T) (*bridge.Engine, string) {
 		t.Fatal(err)
 	}
 	prefix, _ := vendor.Prefix("twinspan.example")
-	if err := vendor.Extend(schema.Root(), prefix); err != nil {
+	if err := vendor.Extend(schema.Root(), prefix, &vendor.Content{}); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "policy.toml")
@@ -47,7 +47,7 @@ func arbitrated(t *testing.T) (*bridge.Engine, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := vendor.New(e, prefix, func() string { return string(e.PhaseNow()) })
+	own := vendor.New(e, prefix, &vendor.Content{})
 	own.SetPolicy(policy.NewLive(e, file, bridge.PhaseDualCWMP, pol, fileErr, slog.New(slog.DiscardHandler)))
 	if err := e.AddProvider(own); err != nil {
 		t.Fatal(err)
