@@ -30,6 +30,7 @@ type Agent struct {
 	born   time.Time
 
 	dir      atomic.Pointer[directory]
+	dogs     atomic.Pointer[map[string]watchdog]
 	seen     atomic.Uint64 // newest commit that the notifier has told
 	held     atomic.Bool   // the manager waits for seen to go on
 	requests requestTable

@@ -29,7 +29,8 @@ type notifier struct {
 	periodic    map[string]*schedule
 	boarding    map[string]*boarding
 	triggers    map[uint32]time.Time // when a Subscription configured last, or will
-	live        map[string]int       // references that may name live values -> Subscriptions that have them
+	rules       rules
+	live        map[string]int // references that may name live values -> Subscriptions that have them
 	liveChanged bool
 	bootID      string // prefix of msg_ids, new in every run
 	seq         uint64
@@ -52,7 +53,7 @@ type boarding struct {
 func newNotifier(a *Agent) *notifier {
 	var id [6]byte
 	_, _ = rand.Read(id[:]) // never fails
-	return &notifier{a: a, index: subscribe.New(), periodic: map[string]*schedule{}, boarding: map[string]*boarding{}, triggers: map[uint32]time.Time{},
+	return &notifier{a: a, index: subscribe.New(), rules: newRules(), periodic: map[string]*schedule{}, boarding: map[string]*boarding{}, triggers: map[uint32]time.Time{},
 		live: map[string]int{}, bootID: hex.EncodeToString(id[:])}
 }
 
@@ -63,6 +64,7 @@ func (n *notifier) run(ctx context.Context) {
 	n.prev = v
 	n.remember(v)
 	n.loadAll(v)
+	n.loadRules(ctx, v)
 	n.watchLive()
 	n.refresh()
 	if b := a.opt.Boot; b != nil {
@@ -117,6 +119,7 @@ func (n *notifier) resync() {
 		}
 	}
 	n.loadAll(head)
+	n.loadRules(context.Background(), head)
 	n.watchLive()
 	n.refresh()
 	n.a.seen.Store(head.Rev())
@@ -130,10 +133,10 @@ func (n *notifier) resync() {
 func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 	head := n.a.store.Head()
 	n.before(e.Rev)
-	if n.index.Len() > 0 {
+	if n.index.Len() > 0 || len(n.rules.thresholds) > 0 {
 		n.tell(ctx, e, head)
 	}
-	subs, ctrl, link := map[uint32]map[string]string{}, false, false
+	subs, ctrl, link, rules := map[uint32]map[string]string{}, false, false, false
 	for i := range e.Deltas {
 		d := &e.Deltas[i]
 		if d.Op == store.DeltaRefused || d.Op == store.DeltaAttr || d.Op == store.DeltaNote {
@@ -144,6 +147,8 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 			if num := instance(d.Path, subPath); num != 0 {
 				noteRow(subs, num, d)
 			}
+		case strings.HasPrefix(d.Path, thresholdPath), strings.HasPrefix(d.Path, watchdogPath):
+			rules = true
 		case strings.HasPrefix(d.Path, controllerPath):
 			ctrl, link = true, true
 		case strings.HasPrefix(d.Path, mtpPath), strings.HasPrefix(d.Path, mqttPath), strings.HasPrefix(d.Path, udsPath):
@@ -152,6 +157,9 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 	}
 	for num, over := range subs {
 		n.load(head, num, over)
+	}
+	if rules {
+		n.loadRules(ctx, head)
 	}
 	n.watchLive()
 	if ctrl {
@@ -405,6 +413,9 @@ func (n *notifier) valueChange(_ context.Context, path, value string, secret boo
 	if f == nil || ignoresChange(f) {
 		return
 	}
+	if len(n.rules.thresholds) > 0 && !secret && !f.Hidden && !f.Secured {
+		n.compare(path, value)
+	}
 	n.recipients(subscribe.ValueChange, path, bridge.NotifyParam, "", func(t target) {
 		val := value
 		switch {
@@ -476,12 +487,27 @@ func (n *notifier) deletedOne(row string) {
 func (n *notifier) modelEvent(ev bridge.Event) {
 	n.recipients(subscribe.Event, ev.Path+ev.Name, bridge.NotifyCommand, ev.Only, func(t target) {
 		args := ev.Args
+		if ev.Name == "TransferComplete!" && !n.wantsTransfer(t.sub.Recipient, args) {
+			return
+		}
 		if ev.ArgsFor != nil {
 			args = ev.ArgsFor(t.out.endpoint)
 		}
 		n.notify(t, &uspmsg.Notify{Notification: &uspmsg.Notify_Event_{Event: &uspmsg.Notify_Event{
 			ObjPath: shown(ev.Path), EventName: ev.Name, Params: valid(args)}}}, "")
 	})
+}
+
+// wantsTransfer applies TransferCompletePolicy of a recipient.
+func (n *notifier) wantsTransfer(controller string, args map[string]string) bool {
+	failed := args["FaultCode"] != "" && args["FaultCode"] != "0"
+	switch (reader{v: n.a.store.Head(), s: n.a.schema}).str(controller + "TransferCompletePolicy.ResultTypeFilter") {
+	case "Success":
+		return !failed
+	case "Failure":
+		return failed
+	}
+	return true
 }
 
 // operated tells that an asynchronous command ended. ev.Path is the command.

@@ -25,7 +25,8 @@ func (p *provider) Serves() []string {
 		"Device.LocalAgent.MTP.{i}.Status", "Device.LocalAgent.MTP.{i}.MQTT.ResponseTopicDiscovered",
 		"Device.LocalAgent.Controller.{i}.E2ESession.Status", "Device.LocalAgent.Controller.{i}.E2ESession.CurrentRetryCount",
 		"Device.LocalAgent.Controller.{i}.MTP.{i}.WebSocket.CurrentRetryCount",
-		"Device.LocalAgent.Request.{i}.",
+		"Device.LocalAgent.Request.{i}.", "Device.LocalAgent.SupportedThresholdOperator",
+		"Device.LocalAgent.Watchdog.{i}.Status", "Device.LocalAgent.Watchdog.{i}.RemainingTimerValue",
 		"Device.MQTT.Client.{i}.Status", "Device.MQTT.Client.{i}.ResponseInformation", "Device.MQTT.Client.{i}.Subscription.{i}.Status",
 		"Device.MQTT.Capabilities.ProtocolVersionsSupported", "Device.MQTT.Capabilities.TransportProtocolSupported",
 		"Device.MQTT.Capabilities.MaxNumberOfClientSubscriptions",
@@ -44,6 +45,9 @@ func (p *provider) Read(_ context.Context, obj datamodel.ObjectRef, _ []string, 
 		yield("SupportedProtocols", strings.Join(a.opt.Protocols, ","))
 		yield("SupportedFingerprintAlgorithms", "SHA-1,SHA-224,SHA-256,SHA-384,SHA-512")
 		yield("SupportedNumberOfSubscriptions", "-1")
+		yield("SupportedThresholdOperator", operators)
+	case strings.HasPrefix(path, watchdogPath):
+		a.readWatchdog(path, yield)
 	case strings.HasPrefix(path, requestPath):
 		p.readRequest(path, yield)
 	case strings.HasPrefix(path, mtpPath):
@@ -127,6 +131,7 @@ func (p *provider) Commands() []string {
 		"Device.LocalAgent.Controller.{i}.MTP.{i}.WebSocket.Reset()",
 		"Device.MQTT.Client.{i}.ForceReconnect()",
 		"Device.ScheduleTimer()",
+		"Device.LocalAgent.Watchdog.{i}.Reset()",
 		"Device.LocalAgent.AddCertificate()",
 		"Device.LocalAgent.Certificate.{i}.Delete()",
 		"Device.LocalAgent.Certificate.{i}.GetFingerprint()",
@@ -151,6 +156,10 @@ func (p *provider) Run(ctx context.Context, inv datamodel.Invocation) (map[strin
 		a.reconnect(func(s Spec) bool { return s.MQTT.Client == object })
 		return nil, nil
 	case "Reset()":
+		if strings.HasPrefix(object, watchdogPath) {
+			a.do(func(n *notifier) { n.pat(object) })
+			return nil, nil
+		}
 		// There is never an E2E session to reset; a WebSocket is opened anew.
 		row := strings.TrimSuffix(object, "WebSocket.")
 		a.reconnect(func(s Spec) bool { return s.Row == row })

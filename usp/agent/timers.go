@@ -69,23 +69,27 @@ func (n *notifier) countLive(s *subscribe.Sub, by int) {
 		return
 	}
 	for _, ref := range s.Refs {
-		if !searches(ref) {
-			m, ok := n.a.schema.Lookup(ref)
-			if !ok {
-				continue
-			}
-			if m.Param != nil {
-				if f := m.Param.Any(); f.Access != datamodel.ReadOnly || ignoresChange(f) {
-					continue
-				}
-			}
-		}
-		before := n.live[ref]
-		if n.live[ref] = before + by; before+by <= 0 {
-			delete(n.live, ref)
-		}
-		n.liveChanged = n.liveChanged || (before == 0) != (before+by <= 0)
+		n.countRef(ref, by)
 	}
+}
+
+func (n *notifier) countRef(ref string, by int) {
+	if !searches(ref) {
+		m, ok := n.a.schema.Lookup(ref)
+		if !ok {
+			return
+		}
+		if m.Param != nil {
+			if f := m.Param.Any(); f.Access != datamodel.ReadOnly || ignoresChange(f) {
+				return
+			}
+		}
+	}
+	before := n.live[ref]
+	if n.live[ref] = before + by; before+by <= 0 {
+		delete(n.live, ref)
+	}
+	n.liveChanged = n.liveChanged || (before == 0) != (before+by <= 0)
 }
 
 // maxLive is how many distinct references to live values are watched, as many as the bridge takes.
@@ -315,5 +319,6 @@ func (n *notifier) tick(ctx context.Context) time.Duration {
 		}
 		wait = min(wait, b.restartAt.Sub(now))
 	}
+	wait = min(wait, n.watchdogs(now))
 	return max(wait, 0)
 }
