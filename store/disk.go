@@ -263,8 +263,9 @@ func full(err error) error {
 	return err
 }
 
-// rewrite makes every page dirty again, syncs, and verifies what the file then holds: after a failed fsync the kernel takes
-// pages for clean that never reached the disk, and may forget them.
+// rewrite makes every page in use dirty again, syncs, and verifies what the file then holds: after a failed fsync the kernel
+// takes pages for clean that never reached the disk, and may forget them. What lies behind the last page in use is left alone:
+// the file grows in large sparse steps, and filling those holes would eat the rest of a disk that is full.
 func (d *disk) rewrite() error {
 	if d.opt.NoSync {
 		return nil
@@ -273,9 +274,21 @@ func (d *disk) rewrite() error {
 	if err != nil {
 		return err
 	}
+	metas, err := metaPages(d.file)
+	if err != nil {
+		return d.giveUp(err)
+	}
+	var high uint64 // of the commit in force and of the failed one, whose meta page may be there
+	for _, m := range metas {
+		high = max(high, m.high)
+	}
+	end := st.Size()
+	if high < uint64(end)/pageSize {
+		end = int64(high) * pageSize
+	}
 	buf := make([]byte, 64*pageSize)
-	for at := int64(0); at < st.Size(); at += int64(len(buf)) {
-		n := min(int64(len(buf)), st.Size()-at)
+	for at := int64(0); at < end; at += int64(len(buf)) {
+		n := min(int64(len(buf)), end-at)
 		if _, err := d.file.ReadAt(buf[:n], at); err != nil {
 			return err
 		}
@@ -286,15 +299,20 @@ func (d *disk) rewrite() error {
 	if err := d.file.Sync(); err != nil {
 		return full(err)
 	}
-	metas, err := metaPages(d.file)
+	metas, err = metaPages(d.file)
 	if err == nil {
 		_, _, err = verifyCommit(d.file, metas[0])
 	}
 	if err != nil {
-		d.broken = fmt.Errorf("%w: pages were lost when the disk failed, restart to have it verified: %w", ErrCorrupt, err)
-		return d.broken
+		return d.giveUp(err)
 	}
 	return nil
+}
+
+// giveUp leaves the file alone until a restart.
+func (d *disk) giveUp(err error) error {
+	d.broken = fmt.Errorf("%w: pages were lost when the disk failed, restart to have it verified: %w", ErrCorrupt, err)
+	return d.broken
 }
 
 // fill puts a batch into a transaction and returns the mark it leads to.

@@ -78,6 +78,31 @@ func TestCommitFails(t *testing.T) {
 	}
 }
 
+// TestCommitFailsKeepsHoles: the recovery after a failed commit must not fill the sparse rest of the file, or a disk that was
+// full for a moment is full for good.
+func TestCommitFailsKeepsHoles(t *testing.T) {
+	f := &faults{}
+	s, path := openTest(t, Options{fail: f.fail})
+	must(t, s, set("Device.A", "old"))
+	onDisk := func() int64 {
+		st, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Sys().(*syscall.Stat_t).Blocks * 512
+	}
+	before := onDisk()
+	f.set(failCommit)
+	if _, err := s.Update(bg, Meta{}, func(tx *Tx) error { return tx.Set("Device.A", "new", 0) }); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	f.set("")
+	must(t, s, set("Device.A", "later"))
+	if after := onDisk(); after > before+64*pageSize {
+		t.Errorf("the file took %d bytes of the disk before and %d after", before, after)
+	}
+}
+
 // TestCommitFailsThenDies: a commit that was reported as failed may be on disk, but only whole.
 func TestCommitFailsThenDies(t *testing.T) {
 	f := &faults{}
