@@ -127,7 +127,8 @@ func TestReachUDPThroughNAT(t *testing.T) {
 	t.Parallel()
 	stun, seen := stunBehindNAT(t)
 	_, port, _ := net.SplitHostPort(stun.String())
-	r := newServerRig(t, acs.Config{}, nil, map[string]string{"Device.ManagementServer.ConnectionRequestUsername": "acs ü"})
+	// Its own free port: the rig's is known to be free for TCP only.
+	r := newServerRig(t, acs.Config{}, func(o *Options) { o.UDPListen = "127.0.0.1:0" }, map[string]string{"Device.ManagementServer.ConnectionRequestUsername": "acs ü"})
 	r.dev.SetConnectionRequestAuth("acs ü", "knock")
 	r.idle(1)
 	if got := r.live(msPath + "SupportedConnReqMethods"); got != "HTTP,STUN,XMPP" {
