@@ -24,6 +24,7 @@ type testLab struct {
 	args []map[string]string
 	out  map[string]string
 	err  error
+	sim  *sim.Provider
 }
 
 func (l *testLab) set(err error, kv ...string) {
@@ -54,6 +55,7 @@ func newTestRig(t testing.TB, takes time.Duration) (*rig, *testLab) {
 	lab := &testLab{}
 	return newRig(t, func(o *Options) {
 		p := sim.New("tests")
+		lab.sim = p
 		p.Command("Device.IP.Diagnostics.IPPing()", lab.behaviour(takes))
 		p.Command("Device.IP.Diagnostics.TraceRoute()", lab.behaviour(takes))
 		if err := o.Engine.AddProvider(p); err != nil {
@@ -144,7 +146,7 @@ func TestDIA01Test(t *testing.T) {
 // DIA-05, DIA-06, DIA-14, DIA-15, and a run of a Controller at the same time.
 func TestDIA05Orders(t *testing.T) {
 	t.Parallel()
-	r, lab := newTestRig(t, 400*time.Millisecond)
+	r, lab := newTestRig(t, 5*time.Second)
 	lab.set(nil, "Status", "Complete")
 	for value, path := range map[string]string{"Complete": pingObject, "None": pingObject, "requested": pingObject, "Requested": "Device.IP.Diagnostics.UploadDiagnostics."} {
 		f, ok := r.set(path+stateParam, value, "Device.DeviceInfo.ProvisioningCode", "x").(*soap.Fault)
@@ -170,7 +172,14 @@ func TestDIA05Orders(t *testing.T) {
 			t.Errorf("after %v: %s", stop, s)
 		}
 	}
-	time.Sleep(500 * time.Millisecond)
+	r.wait("the end of what was stopped", func() bool {
+		free, err := r.engine.Hold("diag:Device.IP.Diagnostics.IPPing()", "test")
+		if err == nil {
+			free()
+		}
+		return err == nil
+	})
+	lab.sim.Command("Device.IP.Diagnostics.IPPing()", lab.behaviour(200*time.Millisecond))
 	for i := n; i < r.acs.count(); i++ {
 		for _, e := range inform(r.acs.session(i)).Event {
 			if e.EventCode == evDiagnostics {
