@@ -149,7 +149,13 @@ func TestOperate(t *testing.T) {
 	r := newRig(t)
 	c := r.c1
 	c.subscribe("done", "OperationComplete", "Device.ScheduleTimer()")
-	res := c.operateResp("Device.ScheduleTimer()", "test79", "DelaySeconds", "1", "Unknown", "x") // TP-469 1.79, 1.91
+	watcher, err := r.engine.Watch("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	began := time.Now()
+	res := c.operateResp("Device.ScheduleTimer()", "test79", "DelaySeconds", "1", "Unknown", "x", "Password", "geheim") // TP-469 1.79, 1.91
 	if res.ExecutedCommand != "Device.ScheduleTimer()" || !strings.HasPrefix(res.GetReqObjPath(), requestPath) {
 		t.Fatalf("1.79: %v", res)
 	}
@@ -166,6 +172,19 @@ func TestOperate(t *testing.T) {
 	n := c.note(soon).GetOperComplete()
 	if n.GetObjPath() != "Device." || n.GetCommandName() != "ScheduleTimer()" || n.GetCommandKey() != "test79" || n.GetReqOutputArgs() == nil {
 		t.Errorf("%v", n)
+	}
+	for { // what other heads hear of it
+		ev, err := watcher.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Kind != bridge.EventOperated {
+			continue
+		}
+		if ev.Input["DelaySeconds"] != "1" || ev.Input["Password"] != "" || ev.Start.Before(began) || ev.Cause != "usp:"+c1ID || ev.Key != "test79" {
+			t.Errorf("event %+v", ev)
+		}
+		break
 	}
 	if _, there := c.get1(res.GetReqObjPath() + "Status"); there { // R-OPR.0
 		t.Error("the Request row is still there")
