@@ -21,7 +21,8 @@ type T struct {
 	cfg          *Config
 	b            *bench
 	main, second *Peer
-	seen         []string
+	seen         []string // evidence
+	trace        []string // evidence and every answer, for tests that fail
 	cleanup      []func()
 }
 
@@ -53,7 +54,10 @@ func (t *T) want(ok bool, format string, args ...any) {
 	}
 }
 
-func (t *T) see(format string, args ...any) { t.seen = append(t.seen, fmt.Sprintf(format, args...)) }
+func (t *T) see(format string, args ...any) {
+	t.seen = append(t.seen, fmt.Sprintf(format, args...))
+	t.trace = append(t.trace, t.seen[len(t.seen)-1])
+}
 
 func (t *T) later(f func()) { t.cleanup = append(t.cleanup, f) }
 
@@ -92,7 +96,7 @@ func (t *T) ask(p *Peer, r *uspmsg.Request) *uspmsg.Msg {
 	if e := m.GetBody().GetError(); e != nil {
 		t.see("Error %d %s%s", e.GetErrCode(), e.GetErrMsg(), paramErrs(e))
 	} else {
-		t.see("%s", core.TypeOf(m))
+		t.trace = append(t.trace, core.TypeOf(m).String())
 	}
 	return m
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 	"google.golang.org/protobuf/proto"
@@ -18,7 +19,7 @@ type liar struct {
 	mtp.Transport
 	lie func(*uspmsg.Msg) action
 	mu  sync.Mutex
-	hit *bool
+	hit *atomic.Bool // shared by both Controllers
 }
 
 // action is what became of one message.
@@ -50,7 +51,7 @@ func (h *liarHandler) HandleRecord(ctx context.Context, in mtp.Inbound) {
 	h.l.mu.Lock()
 	what := h.l.lie(&msg)
 	if what != kept {
-		*h.l.hit = true
+		h.l.hit.Store(true)
 	}
 	h.l.mu.Unlock()
 	if what == dropped {

@@ -305,6 +305,9 @@ func runTest(ctx context.Context, cfg *Config, b *bench, c conform.Check, tst te
 		verdict(t.cleanup[i])
 	}
 	res.Observed = t.seen
+	if res.Verdict == conform.Fail {
+		res.Observed = t.trace
+	}
 	res.Millis = time.Since(began).Milliseconds()
 	return res, res.Verdict != conform.Fail
 }

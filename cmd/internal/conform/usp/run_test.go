@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,12 +132,12 @@ func plantedFaults(t *testing.T, binary string) {
 	type planted struct {
 		name, id string
 		cfg      Config
-		hit      *bool
+		hit      *atomic.Bool
 	}
 	var all []planted
 	for _, f := range faults {
 		for _, id := range f.ids {
-			hit := new(bool)
+			hit := new(atomic.Bool)
 			alter := func(tr mtp.Transport) mtp.Transport { return &liar{Transport: tr, lie: f.lie, hit: hit} }
 			all = append(all, planted{f.name, id, Config{MTP: "ws", Alter: alter}, hit})
 		}
@@ -153,7 +154,7 @@ func plantedFaults(t *testing.T, binary string) {
 			t.Run(f.id+" "+f.name, func(t *testing.T) {
 				f.cfg.Agent, f.cfg.Only, f.cfg.patience = Process(binary), f.id, 3*time.Second
 				res := run(t, f.cfg).Results()
-				if f.hit != nil && !*f.hit {
+				if f.hit != nil && !f.hit.Load() {
 					t.Error("nothing was altered")
 				}
 				if len(res) != 1 || res[0].Verdict != conform.Fail {
