@@ -89,6 +89,7 @@ func extend(obj *datamodel.Object, o *Content) {
 		for _, c := range t.Columns {
 			add(row, datamodel.NewParam(c, textFacts(), textFacts()))
 		}
+		sort.Slice(row.Params, func(i, j int) bool { return row.Params[i].Name < row.Params[j].Name }) // lookups search
 		obj.Children = append(obj.Children, row)
 	}
 	for _, c := range o.Commands {

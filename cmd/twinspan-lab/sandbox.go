@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,11 +42,14 @@ type sandbox struct {
 	dir    string
 	agent  *agentProcess
 	broker *broker
-	acs    *acs.Server
-	device *acs.Device
+	// brokerGone: a step has closed it.
+	brokerGone bool
+	acs        *acs.Server
+	device     *acs.Device
 	// connReqPassword is made anew for every sandbox.
 	connReqPassword string
 	connReqPort     int
+	caFile          string // of the ACS's certificate; the migration story only
 
 	a, b     *controller.Controller
 	notifyA  chan *uspmsg.Notify
@@ -60,6 +64,7 @@ func runSandbox(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("sandbox", flag.ContinueOnError)
 	agentPath := fs.String("agent", "", "agent binary, default: next to this program")
 	asJSON := fs.Bool("json", false, "print the result of every step as JSON")
+	which := fs.String("story", "main", "main, or migration: the whole way from CWMP to USP, with what can go wrong")
 	keep := fs.Bool("keep", false, "leave everything running afterwards and say how to poke it")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -75,12 +80,19 @@ func runSandbox(ctx context.Context, args []string) error {
 			st.color = true
 		}
 	}
-	sb, err := openSandbox(ctx, binary)
+	if *which != "main" && *which != "migration" {
+		return fmt.Errorf("--story %q: there are main and migration", *which)
+	}
+	sb, err := openSandbox(ctx, binary, *which == "migration")
 	if err != nil {
 		return err
 	}
 	defer sb.close(*keep)
-	results := st.play(ctx, sb.steps(), stepTimeout)
+	steps := sb.steps()
+	if *which == "migration" {
+		steps = sb.migrationSteps()
+	}
+	results := st.play(ctx, steps, stepTimeout)
 	err = verdict(results)
 	if *asJSON {
 		if jerr := writeJSON(os.Stdout, map[string]any{"ok": err == nil, "took_ms": time.Since(st.start).Milliseconds(), "steps": results}); jerr != nil {
@@ -103,7 +115,7 @@ func runSandbox(ctx context.Context, args []string) error {
 }
 
 // openSandbox starts everything but the agent.
-func openSandbox(ctx context.Context, binary string) (_ *sandbox, err error) {
+func openSandbox(ctx context.Context, binary string, migrate bool) (_ *sandbox, err error) {
 	dir, err := os.MkdirTemp("", "twinspan-sandbox-")
 	if err != nil {
 		return nil, err
@@ -119,7 +131,13 @@ func openSandbox(ctx context.Context, binary string) (_ *sandbox, err error) {
 	if sb.broker, err = startBroker(); err != nil {
 		return nil, err
 	}
-	if sb.acs, err = acs.Start(acs.Config{Auth: acs.Digest, Username: "cpe", Password: sb.connReqPassword, MaxHold: 15 * time.Second}); err != nil {
+	ac := acs.Config{Auth: acs.Digest, Username: "cpe", Password: sb.connReqPassword, MaxHold: 15 * time.Second}
+	if migrate { // a rescue goes to https only
+		if ac.TLS, sb.caFile, err = selfSigned(dir); err != nil {
+			return nil, err
+		}
+	}
+	if sb.acs, err = acs.Start(ac); err != nil {
 		return nil, err
 	}
 	if sb.connReqPort, err = freePort(); err != nil {
@@ -219,6 +237,9 @@ level = "info"
 "Device.ManagementServer.ConnectionRequestUsername" = %q
 "Device.ManagementServer.ConnectionRequestPassword" = %q
 `, sb.agent.Data, sandboxOUI, sandboxClass, sb.acs.URL(), password, sb.connReqPort, agentEndpoint, connReqUser, sb.connReqPassword)
+	if sb.caFile != "" {
+		text = strings.Replace(text, `phase = "dual-cwmp"`, `phase = "shadow"`, 1) + fmt.Sprintf("[cwmp.tls]\nca_file = %q\n", sb.caFile) + migrationPace
+	}
 	return os.WriteFile(sb.agent.Config, []byte(text), 0o600)
 }
 
@@ -235,7 +256,7 @@ func (sb *sandbox) close(keep bool) {
 	if sb.acs != nil {
 		sb.acs.Close()
 	}
-	if sb.broker != nil {
+	if sb.broker != nil && !sb.brokerGone {
 		_ = sb.broker.Close()
 	}
 	if !keep {
