@@ -71,6 +71,7 @@ type Options struct {
 
 	MaxFileSize     int64         // bytes of a transferred file (64 MiB)
 	MaxBody         int64         // bytes of a message of the ACS (1 MiB)
+	MaxDepth        int           // nested elements of such a message (64)
 	TransferTimeout time.Duration // one transfer (30 min)
 	ReplyTimeout    time.Duration // waiting for the ACS, announced as SessionTimeout; 30 s to 1 h (60 s)
 	SessionLimit    time.Duration // a whole session (5 min, as long as its isolated view lives)

@@ -185,10 +185,11 @@ func TestBadRequestsAreAnswered(t *testing.T) {
 		"unknown header":         {envelope(`<x:H xmlns:x="urn:x" s:mustUnderstand="1"/>`, "<cwmp:GetRPCMethods/>"), func(f *soap.Fault) bool { return f.SOAPCode == "MustUnderstand" }},
 		"RB-03 long CommandKey":  {envelope("", "<cwmp:Reboot><CommandKey>"+strings.Repeat("k", 33)+"</CommandKey></cwmp:Reboot>"), func(f *soap.Fault) bool { return f.Code == 9003 }},
 		"SES-35 over the limits": {envelope("", "<cwmp:GetParameterValues><ParameterNames>"+strings.Repeat("<string>Device.</string>", 20000)+"</ParameterNames></cwmp:GetParameterValues>"), func(f *soap.Fault) bool { return f.Code == 9004 }},
+		"depth of the options":   {envelope("", "<cwmp:GetRPCMethods>"+strings.Repeat("<a>", 20)+strings.Repeat("</a>", 20)+"</cwmp:GetRPCMethods>"), func(f *soap.Fault) bool { return f.Code == 9004 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, nil, nil)
+			r := newRig(t, func(o *Options) { o.MaxDepth = 16 }, nil)
 			r.ended(1)
 			srv := r.acs.srv.Config.Handler
 			sent := false

@@ -240,7 +240,7 @@ func (s *session) post(ctx context.Context, env *soap.Envelope) (*soap.Envelope,
 	if len(answer.Body) == 0 {
 		return nil, nil
 	}
-	limits := soap.Limits{MaxBytes: int(s.c.o.MaxBody)}
+	limits := soap.Limits{MaxBytes: int(s.c.o.MaxBody), MaxDepth: s.c.o.MaxDepth}
 	if answer.Truncated { // over the limit already: SES-35, SEC-02
 		limits.MaxBytes = len(answer.Body) - 1
 	}
