@@ -85,6 +85,26 @@ func TestConfigErrorsNameFileKeyAndValue(t *testing.T) {
 	}
 }
 
+func TestRoleOfController(t *testing.T) {
+	const row = "Device.LocalAgent.Controller.1.AssignedRole"
+	for role, want := range map[string]string{
+		"": "Device.LocalAgent.ControllerTrust.Role.1", "Full Access": "Device.LocalAgent.ControllerTrust.Role.1",
+		"Device.LocalAgent.ControllerTrust.Role.1.": "Device.LocalAgent.ControllerTrust.Role.1", "Ful Access": "", "Device.LocalAgent.ControllerTrust.Role.9.": "",
+	} {
+		c := defaultConfig()
+		c.USP.Controller = []ControllerConfig{{EndpointID: "self::a", Role: role, WebSocket: &WebSocketConfig{Host: "h", Port: 443, Path: "/usp", TLS: true}}}
+		p, err := c.loadProfile()
+		switch {
+		case want == "":
+			if err == nil || !strings.Contains(err.Error(), role) || !strings.Contains(err.Error(), "Full Access") {
+				t.Errorf("%q: error %v", role, err)
+			}
+		case err != nil || p.Factory[row] != want:
+			t.Errorf("%q: %v, error %v", role, p, err)
+		}
+	}
+}
+
 func TestExampleConfigurationsAreValid(t *testing.T) {
 	files, err := filepath.Glob("../../configs/*.toml")
 	if err != nil || len(files) < 4 {

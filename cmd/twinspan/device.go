@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -30,6 +31,15 @@ func (c *Config) loadProfile() (*datamodel.Profile, error) {
 	}
 	for path, value := range factory {
 		p.Factory[path] = value
+	}
+	for i, ctl := range c.USP.Controller {
+		row := fmt.Sprintf("Device.LocalAgent.Controller.%d.AssignedRole", i+1)
+		if _, own := c.Factory[row]; own || ctl.Role == "" {
+			continue
+		}
+		if p.Factory[row], err = rolePath(p.Factory, ctl.Role); err != nil {
+			return nil, fmt.Errorf("usp.controller[%d]: %w", i, err)
+		}
 	}
 	if p.MaxRows == nil {
 		p.MaxRows = map[string]int{}
@@ -107,6 +117,28 @@ var fullAccess = map[string]string{
 	fullRole + "Permission.1.Obj":             "rw-n",
 	fullRole + "Permission.1.InstantiatedObj": "rw-n",
 	fullRole + "Permission.1.CommandEvent":    "r-xn",
+}
+
+// rolePath finds the Role that a configuration names by its path or its Name among the factory values. A Controller with the
+// Role of a typing mistake would be refused everything without a word.
+func rolePath(factory map[string]string, role string) (string, error) {
+	table := strings.TrimSuffix(fullRole, "1.")
+	path := strings.TrimSuffix(role, ".")
+	var names []string
+	for key, value := range factory {
+		row, param, _ := strings.Cut(strings.TrimPrefix(key, table), ".")
+		switch {
+		case !strings.HasPrefix(key, table):
+		case path == table+row:
+			return path, nil
+		case param == "Name" && value == role:
+			return table + row, nil
+		case param == "Name":
+			names = append(names, strconv.Quote(value))
+		}
+	}
+	sort.Strings(names)
+	return "", fmt.Errorf("role = %q: no such Role; there are %s", role, strings.Join(names, ", "))
 }
 
 // factory writes the rows of one Controller: its own, its MTP and, for MQTT, the client and the agent's MTP.
