@@ -375,6 +375,9 @@ func (r *runner) accepted(s mtp.State) {
 	a := r.a
 	if s.LinkID == 0 {
 		a.status.update(r.key, func(st *linkStatus) { st.failed, st.up, st.reason = !s.Up, s.Up, s.Reason })
+		if !s.Up && s.Reason != "" {
+			a.slow.Warn("usp_listen_failed", "row", r.spec.Row, "kind", r.spec.Kind, "error", s.Reason)
+		}
 		return
 	}
 	a.status.update(r.key, func(st *linkStatus) { st.up, st.failed, st.reason = true, false, "" })

@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -343,5 +346,16 @@ func TestLocalPeer(t *testing.T) {
 			t.Fatal("the subscription outlives its connection")
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// A listener that cannot be had is told in the log: nothing else is heard of the socket of the command line.
+func TestListenerFailureIsLogged(t *testing.T) {
+	var out bytes.Buffer
+	a := &Agent{slow: newSlowLog(slog.New(slog.NewTextHandler(&out, nil)))}
+	r := &runner{a: a, key: localKey, spec: Spec{Kind: "UDSListen"}}
+	r.state(mtp.State{Reason: "uds: listen: no such folder"})
+	if !strings.Contains(out.String(), "level=WARN") || !strings.Contains(out.String(), "no such folder") {
+		t.Errorf("logged %q", out.String())
 	}
 }
