@@ -118,7 +118,10 @@ func asStoreError(err error) error {
 	if errors.As(err, &de) {
 		return err
 	}
-	return &datamodel.Error{Reason: storeReason(err), Err: err}
+	if errors.Is(err, store.ErrFull) {
+		return &datamodel.Error{Reason: datamodel.Resources, Text: "the database or the disk it is on is full", Err: err}
+	}
+	return &datamodel.Error{Reason: datamodel.Internal, Err: err}
 }
 
 // size of a change for the queue: leaves, and bytes of names and values.

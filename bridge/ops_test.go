@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -620,4 +621,12 @@ func TestDifferential(t *testing.T) {
 	r.do(acs, whole(set("Device.USPAgent.Controller.1.", "AssignedRole", "Device.USPAgent.ControllerTrust.Role.1")))
 	r.is(acs, "Device.USPAgent.Controller.1.AssignedRole", "Device.USPAgent.ControllerTrust.Role.1")
 	r.is(mainC, "Device.LocalAgent.Controller.1.AssignedRole", "Device.LocalAgent.ControllerTrust.Role.1")
+}
+
+// A writer must learn that storage is what is missing, in both protocols: "resources exceeded" alone says nothing to an operator.
+func TestFullStoreIsNamed(t *testing.T) {
+	var de *datamodel.Error
+	if err := asStoreError(fmt.Errorf("commit: %w", store.ErrFull)); !errors.As(err, &de) || de.Reason != datamodel.Resources || !strings.Contains(de.Text, "full") {
+		t.Errorf("%#v", de)
+	}
 }
