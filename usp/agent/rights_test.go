@@ -188,9 +188,10 @@ func TestSecuredRoles(t *testing.T) {
 
 // rawPeer sends records over a link with an identity of its own.
 type rawPeer struct {
-	t    *testing.T
-	got  chan []byte
-	send func(rec []byte)
+	t       *testing.T
+	got     chan []byte
+	send    func(rec []byte)
+	refused bool // the last record was not believed
 }
 
 func newRawPeer(t *testing.T, a *Agent, local bool, id mtp.Identity, link uint64) *rawPeer {
@@ -199,6 +200,8 @@ func newRawPeer(t *testing.T, a *Agent, local bool, id mtp.Identity, link uint64
 	t.Cleanup(cancel)
 	h := a.Handler(local)
 	p.send = func(rec []byte) {
+		before := a.Stats().Refused
+		defer func() { p.refused = a.Stats().Refused != before }()
 		h.HandleRecord(ctx, mtp.Inbound{Record: rec, From: id, Transport: "Test", LinkID: link, Reject: func(string) { p.got <- []byte("rejected") },
 			Reply: func(_ context.Context, r []byte) error { p.got <- r; return nil }})
 	}
@@ -218,7 +221,11 @@ func (p *rawPeer) answered(from, to string) bool {
 // heard waits a little for an answer.
 func (p *rawPeer) heard(from string) bool {
 	p.t.Helper()
-	late := time.After(50 * time.Millisecond)
+	wait := soon
+	if p.refused { // no need to wait long for nothing
+		wait = 20 * time.Millisecond
+	}
+	late := time.After(wait)
 	for {
 		select {
 		case b := <-p.got:
