@@ -133,7 +133,7 @@ func (n *notifier) resync() {
 func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 	head := n.a.store.Head()
 	n.before(e.Rev)
-	if n.index.Len() > 0 || len(n.rules.thresholds) > 0 {
+	if n.index.Len() > 0 || len(n.rules.thresholds) > 0 || len(n.rules.monitors) > 0 {
 		n.tell(ctx, e, head)
 	}
 	subs, ctrl, link, rules := map[uint32]map[string]string{}, false, false, false
@@ -147,7 +147,7 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 			if num := instance(d.Path, subPath); num != 0 {
 				noteRow(subs, num, d)
 			}
-		case strings.HasPrefix(d.Path, thresholdPath), strings.HasPrefix(d.Path, watchdogPath):
+		case strings.HasPrefix(d.Path, thresholdPath), strings.HasPrefix(d.Path, watchdogPath), strings.HasPrefix(d.Path, monitorPath):
 			rules = true
 		case strings.HasPrefix(d.Path, controllerPath):
 			ctrl, link = true, true
@@ -413,8 +413,13 @@ func (n *notifier) valueChange(_ context.Context, path, value string, secret boo
 	if f == nil || ignoresChange(f) {
 		return
 	}
-	if len(n.rules.thresholds) > 0 && !secret && !f.Hidden && !f.Secured {
-		n.compare(path, value)
+	if !secret && !f.Hidden && !f.Secured {
+		if len(n.rules.thresholds) > 0 {
+			n.compare(path, value)
+		}
+		if len(n.rules.monitors) > 0 {
+			n.collect(path, datamodel.FromCanonicalValue(datamodel.USP, f, value))
+		}
 	}
 	n.recipients(subscribe.ValueChange, path, bridge.NotifyParam, "", func(t target) {
 		val := value

@@ -12,7 +12,7 @@ import (
 	"twinspan/usp/agent/subscribe"
 )
 
-// Device.LocalAgent.Threshold. and Device.LocalAgent.Watchdog.: events that a Controller orders for itself. All of it
+// Device.LocalAgent.Threshold., Watchdog. and (monitor.go) Monitor.: events that a Controller orders for itself. All of it
 // belongs to the notifier's goroutine.
 
 const (
@@ -29,6 +29,8 @@ type rules struct {
 	index      *subscribe.Index // of Thresholds, by number
 	thresholds map[uint32]*threshold
 	dogs       map[string]*watchdog // by row
+	watched    *subscribe.Index     // of Monitors, by number
+	monitors   map[uint32]*monitor
 }
 
 type threshold struct {
@@ -47,7 +49,7 @@ type watchdog struct {
 }
 
 func newRules() rules {
-	return rules{index: subscribe.New(), thresholds: map[uint32]*threshold{}, dogs: map[string]*watchdog{}}
+	return rules{index: subscribe.New(), watched: subscribe.New(), monitors: map[uint32]*monitor{}, thresholds: map[uint32]*threshold{}, dogs: map[string]*watchdog{}}
 }
 
 // loadRules reads both tables again; rows that did not change go on as they were.
@@ -78,7 +80,14 @@ func (n *notifier) loadRules(ctx context.Context, v *store.Version) {
 		if was := old[num]; was != nil && was.ref == ref {
 			t.last = was.last
 		} else {
-			t.last = n.observe(ctx, ref)
+			now := map[string]string{}
+			n.observe(ctx, ref, now)
+			t.last = map[string]int64{}
+			for path, text := range now {
+				if val, err := strconv.ParseInt(text, 10, 64); err == nil {
+					t.last[path] = val
+				}
+			}
 		}
 		n.rules.thresholds[num] = t
 		n.countRef(ref, 1)
@@ -98,25 +107,37 @@ func (n *notifier) loadRules(ctx context.Context, v *store.Version) {
 	})
 	n.rules.dogs = dogs
 	n.showDogs()
+	n.loadMonitors(ctx, v)
 }
 
-// observe reads what a Threshold compares with from now on.
-func (n *notifier) observe(ctx context.Context, ref string) map[string]int64 {
-	out := map[string]int64{}
+// observe reads what a rule compares with from now on: parameters, and those of objects.
+func (n *notifier) observe(ctx context.Context, ref string, out map[string]string) {
 	view := n.a.engine.View(n.a.system)
-	matches, err := view.Resolve(shown(ref), datamodel.ResolvePolicy{Want: datamodel.WantParam})
+	matches, err := view.Resolve(shown(ref), datamodel.ResolvePolicy{Want: datamodel.WantParam | datamodel.WantObject})
 	if err != nil {
-		return out
+		return
 	}
-	for _, m := range matches[:min(len(matches), maxObserved)] {
-		if text, err := view.Value(ctx, m); err == nil {
-			if val, err := strconv.ParseInt(text, 10, 64); err == nil {
-				path, _ := datamodel.ToCanonical(datamodel.USP, m.Path)
-				out[path] = val
+	put := func(path, value string) bool {
+		path, _ = datamodel.ToCanonical(datamodel.USP, path)
+		if m, ok := n.a.schema.Lookup(path); ok && m.Param != nil {
+			if f := m.Param.Any(); !f.Secured && !f.Hidden {
+				out[path] = value
 			}
 		}
+		return len(out) < maxObserved
 	}
-	return out
+	for _, m := range matches[:min(len(matches), maxObserved)] {
+		if m.Param != nil {
+			if text, err := view.Value(ctx, m); err == nil && !put(m.Path, text) {
+				return
+			}
+			continue
+		}
+		_ = view.Objects(m, 0, func(o datamodel.Match) bool {
+			_ = view.Params(ctx, o, func(p *datamodel.Param, v string) bool { return put(o.Path+p.Name, v) })
+			return len(out) < maxObserved
+		})
+	}
 }
 
 // compare looks at a new value with every Threshold that names it.

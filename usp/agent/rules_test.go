@@ -114,3 +114,35 @@ func TestTransferCompletePolicy(t *testing.T) {
 	r.c1.quiet(while)
 	r.c2.quiet(while)
 }
+
+// A Monitor tells the changes of an interval at once, with the values before.
+func TestMonitor(t *testing.T) {
+	r := newRig(t)
+	r.c1.Set(false, set("Device.LocalAgent.Controller.2.", "!ProvisioningCode", "before"))
+	for _, c := range []*ctl{r.c1, r.c2} {
+		c.subscribe("m", "Event", monitorPath)
+	}
+	row := r.c1.mustAdd(create(monitorPath, "!Enable", "true", "!Interval", "300000", "!ReferenceList", "Device.LocalAgent.Controller.2.,Device.IP.Interface.*.Name"))[0]
+	r.settle()
+	start := time.Now()
+	for _, v := range []string{"one", "two"} {
+		r.c1.Set(false, set("Device.LocalAgent.Controller.2.", "!ProvisioningCode", v))
+	}
+	r.c1.Set(false, set("Device.LocalAgent.Controller.1.", "!ProvisioningCode", "other"))
+	e := r.c1.note(soon).GetEvent()
+	if e.GetObjPath() != row || e.GetEventName() != "OnChange!" || time.Since(start) < 250*time.Millisecond {
+		t.Fatalf("%v after %s", e, time.Since(start))
+	}
+	p := e.GetParams()
+	for name, want := range map[string]string{"ObjectPath": "Device.LocalAgent.Controller.2.", "Parameter.1.Name": "ProvisioningCode", "Parameter.1.OldValue": "before",
+		"Parameter.1.Value": "one", "Parameter.2.OldValue": "one", "Parameter.2.Value": "two"} {
+		if p["ChangeSet.1."+name] != want {
+			t.Errorf("%s is %q, want %q", name, p["ChangeSet.1."+name], want)
+		}
+	}
+	if _, more := p["ChangeSet.2.ObjectPath"]; more || p["ChangeSet.1.Parameter.3.Name"] != "" {
+		t.Errorf("%v", p)
+	}
+	r.c1.quiet(400 * time.Millisecond)
+	r.c2.quiet(while)
+}

@@ -319,6 +319,6 @@ func (n *notifier) tick(ctx context.Context) time.Duration {
 		}
 		wait = min(wait, b.restartAt.Sub(now))
 	}
-	wait = min(wait, n.watchdogs(now))
+	wait = min(wait, n.watchdogs(now), n.report(now))
 	return max(wait, 0)
 }
