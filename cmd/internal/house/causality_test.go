@@ -1,0 +1,18 @@
+package house
+
+import (
+	"strings"
+	"testing"
+
+	"twinspan/bridge"
+)
+
+// TestCausalityTable keeps docs/causality.md equal to the table in the code.
+func TestCausalityTable(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Who is told of what\n\nMade by `go test ./cmd/internal/house -run TestCausalityTable -update` from the table in `bridge/causality.go`.\n\n| Cause | The ACS sees | Controllers see |\n|---|---|---|\n")
+	for _, c := range bridge.Causalities {
+		b.WriteString("| " + c.Cause + " | " + c.ACS + " | " + c.USP + " |\n")
+	}
+	compare(t, "docs/causality.md", b.String())
+}
