@@ -52,7 +52,7 @@ type Command struct {
 var events = map[string][]string{
 	"PhaseChanged!": {"Phase", "Epoch", "From", "By", "Cause"}, "ConfirmRequired!": {"Phase", "Epoch", "By", "Seconds"},
 	"RolledBack!": {"Phase", "Epoch", "From", "Cause"}, "GateFailed!": {"Phase", "Epoch", "Gate"}, "RescueEntered!": {"Phase", "Epoch", "Cause"},
-	"Conflict!": {"Path", "Loser", "Winner", "Rule", "Count"}, "OwnershipLost!": {"Path", "Owner", "By"},
+	"Conflict!": {"Path", "Loser", "Winner", "Rule", "Count"},
 }
 
 func textFacts() *datamodel.Facts { return &datamodel.Facts{Type: datamodel.TypeString} }

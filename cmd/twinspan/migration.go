@@ -141,6 +141,12 @@ func (o *office) close() {
 	o.wg.Wait()
 }
 
+// conflict tells Controllers of a new conflict.
+func (o *office) conflict(c bridge.ConflictRow) {
+	o.engine.Emit(bridge.Event{Kind: bridge.EventModel, Path: o.object, Name: "Conflict!", Cause: c.Loser, Args: map[string]string{
+		"Path": c.Path, "Loser": c.Loser, "Winner": c.Winner, "Rule": c.Rule, "Count": strconv.FormatUint(c.Count, 10)}})
+}
+
 // content is what the vendor's object shows of the migration.
 func (o *office) content() *vendor.Content {
 	text := func(name string, read func(s migration.State) string) vendor.Value {

@@ -224,6 +224,7 @@ func (c *Config) newEngine(db *store.Store, log *slog.Logger, mig *office) (*bri
 		return nil, providers, nil, err
 	}
 	mig.engine, mig.object = engine, vendor.Path(prefix)
+	engine.OnConflict(mig.conflict)
 	own := vendor.New(engine, prefix, content)
 	own.SetPolicy(live)
 	return engine, providers, live, engine.AddProvider(own)
