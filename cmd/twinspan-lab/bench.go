@@ -137,6 +137,8 @@ allow_plaintext = true
 trust_broker = true
 [log]
 level = "warn"
+[bridge]
+commits_per_second = 0
 [max_rows]
 "Device.NAT.PortMapping." = 100000
 [[usp.controller]]

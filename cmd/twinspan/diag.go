@@ -10,6 +10,9 @@ import (
 	"twinspan/store"
 )
 
+// haveDiag: a device without a profile of its own gets the diagnostics, too.
+const haveDiag = true
+
 // newDiag builds the provider of diagnostics.
 func newDiag(opts map[string]any, log *slog.Logger) (datamodel.Provider, error) {
 	o, err := diag.ParseOptions(opts)

@@ -245,6 +245,9 @@ func closeAll(providers []datamodel.Provider) error {
 func (c *Config) providers(p *datamodel.Profile, log *slog.Logger) ([]datamodel.Provider, error) {
 	if len(p.Providers) == 0 {
 		p.Providers = map[string]map[string]any{"linux": {}}
+		if haveDiag {
+			p.Providers["diag"] = map[string]any{}
+		}
 	}
 	var out []datamodel.Provider
 	if _, real := p.Providers["linux"]; !real { // which reports the identity itself
