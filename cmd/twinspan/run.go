@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"twinspan/bridge"
@@ -26,6 +28,9 @@ import (
 
 // vendorDomain stands for the device maker's own domain until a maker builds with his; it is reserved for documentation.
 const vendorDomain = "twinspan.example"
+
+// settleTime is how long a start is given before its memory is handed back.
+const settleTime = 3 * time.Second
 
 // databaseName is the file in the data directory.
 const databaseName = "twinspan.db"
@@ -48,6 +53,7 @@ func runAgent(ctx context.Context, args []string, out io.Writer) error {
 	if *data != "" {
 		c.Data = *data
 	}
+	tuneMemory()
 	boot := &agent.BootInfo{Cause: "LocalReboot"}
 	for {
 		restart, err := c.serve(ctx, c.logger(), boot)
@@ -55,6 +61,22 @@ func runAgent(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 		boot = restart
+	}
+}
+
+// Memory of the garbage collector where the environment says nothing: collect rarely while the heap is small, often when it nears
+// the limit. Devices with little memory set GOGC and GOMEMLIMIT (configs/systemd/twinspan.service).
+const (
+	defaultGOGC     = 200
+	defaultMemLimit = 48 << 20 // bytes, soft
+)
+
+func tuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(defaultGOGC)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(defaultMemLimit)
 	}
 }
 
@@ -124,6 +146,9 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		defer done()
 	}
 	attachDiag(providers, db)
+	// What starting took (decoding the model, reading the database) goes back to the system once the first sessions are through.
+	settled := time.AfterFunc(settleTime, debug.FreeOSMemory)
+	defer settled.Stop()
 	if err := uspAgent.Start(ctx); err != nil {
 		return nil, err
 	}
