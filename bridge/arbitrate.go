@@ -24,7 +24,6 @@ type refusal struct {
 	p                   Proposal
 	freeze              string
 	secret              bool
-	fresh               bool // worth a line in the journal
 }
 
 func (n *refusal) winner() string {

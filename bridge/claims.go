@@ -12,7 +12,6 @@ import (
 // store's writer goroutine.
 type claims struct {
 	mu      sync.Mutex
-	seq     uint64
 	all     map[*claim]struct{}
 	index   map[string][]*claim // canonical path, as held
 	changed chan struct{}       // closed when something ends

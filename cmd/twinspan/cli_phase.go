@@ -39,13 +39,14 @@ func (a *agentObject) run(ctx context.Context, command string, args map[string]s
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range resp.GetOperateResp().GetOperationResults() {
-		if f := r.GetCmdFailure(); f != nil {
-			return nil, fmt.Errorf("%d %s", f.GetErrCode(), f.GetErrMsg())
-		}
-		return r.GetReqOutputArgs().GetOutputArgs(), nil
+	results := resp.GetOperateResp().GetOperationResults()
+	if len(results) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	if f := results[0].GetCmdFailure(); f != nil {
+		return nil, fmt.Errorf("%d %s", f.GetErrCode(), f.GetErrMsg())
+	}
+	return results[0].GetReqOutputArgs().GetOutputArgs(), nil
 }
 
 // read gets everything below a part of the object: instance -> parameter -> value, in the agent's order.

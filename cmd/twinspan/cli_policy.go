@@ -32,13 +32,14 @@ func (o *options) run(ctx context.Context, command string, args map[string]strin
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range resp.GetOperateResp().GetOperationResults() {
-		if f := r.GetCmdFailure(); f != nil {
-			return nil, pathError(r.GetExecutedCommand(), f.GetErrCode(), f.GetErrMsg())
-		}
-		return r.GetReqOutputArgs().GetOutputArgs(), nil
+	results := resp.GetOperateResp().GetOperationResults()
+	if len(results) == 0 {
+		return nil, errors.New("the agent gave no result")
 	}
-	return nil, errors.New("the agent gave no result")
+	if f := results[0].GetCmdFailure(); f != nil {
+		return nil, pathError(results[0].GetExecutedCommand(), f.GetErrCode(), f.GetErrMsg())
+	}
+	return results[0].GetReqOutputArgs().GetOutputArgs(), nil
 }
 
 // tableOf rebuilds rows from output arguments Name.{i}.Column.

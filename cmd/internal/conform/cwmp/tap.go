@@ -428,13 +428,6 @@ func (t *tap) since(mark int) []*exchange {
 	return append([]*exchange(nil), t.list[mark:]...)
 }
 
-// connections is how many TCP connections were opened.
-func (t *tap) connections() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.conns
-}
-
 var errNothingCame = errors.New("nothing came in time")
 
 // wait returns the first exchange after mark that match accepts, at the time its request is in.

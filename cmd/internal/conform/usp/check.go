@@ -44,10 +44,6 @@ func (t *T) fail(format string, args ...any) {
 	panic(stop{conform.Fail, fmt.Sprintf(format, args...)})
 }
 
-func (t *T) unable(format string, args ...any) {
-	panic(stop{conform.NotShown, fmt.Sprintf(format, args...)})
-}
-
 func (t *T) want(ok bool, format string, args ...any) {
 	if !ok {
 		t.fail(format, args...)
@@ -386,16 +382,6 @@ func (t *T) controllerRow(p *Peer) string {
 	rows := t.rows(ctls + `[EndpointID=="` + p.ID + `"].EndpointID`)
 	t.want(len(rows) == 1, "%d Controller rows for %s", len(rows), p.ID)
 	return rows[0]
-}
-
-// restart restarts the agent and waits until it is back at both Controllers.
-func (t *T) restart() {
-	m, s := t.main.Mark(), t.second.Mark()
-	if err := t.b.agent.Restart(t.ctx); err != nil {
-		t.unable("%v", err)
-	}
-	t.await(t.main, m, 40*time.Second, "connect record", isConnect)
-	t.await(t.second, s, 40*time.Second, "connect record at the second Controller", isConnect)
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%d", int(d/time.Second)) }
