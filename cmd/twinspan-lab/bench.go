@@ -63,8 +63,16 @@ func runBench(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	agentPath := fs.String("agent", "", "agent binary, default: next to this program")
 	asJSON := fs.Bool("json", false, "print JSON")
+	sleepy := fs.Bool("sleepy", false, "let processors sleep between messages: adds what the machine takes to wake them")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if !*sleepy {
+		stop, err := keepAwake()
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	binary, err := findAgent(*agentPath)
 	if err != nil {

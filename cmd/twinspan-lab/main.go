@@ -44,6 +44,12 @@ func dispatch(ctx context.Context, args []string) int {
 		fmt.Println("twinspan-lab", version)
 		return 0
 	}
+	if len(args) > 0 && args[0] == "spin" { // started by bench
+		if err := runSpin(ctx, nil); err != nil {
+			return 1
+		}
+		return 0
+	}
 	for _, v := range verbs {
 		if len(args) > 0 && args[0] == v.name {
 			if err := v.run(ctx, args[1:]); err != nil {

@@ -144,6 +144,10 @@ var otherChecks = map[string]check{
 		if err := b.wantValue(ctx, object+"ResultNumberOfEntries", "2"); err != nil {
 			return err
 		}
+		got, err := b.get(ctx, object+"SuccessCount")
+		if err == nil && got != "2" && !nameServerKnows(ctx, "localhost") {
+			return notShown("this machine's name servers do not know localhost")
+		}
 		return b.wantValue(ctx, object+"SuccessCount", "2")
 	}},
 	"DIA-15": {run: func(ctx context.Context, b *bench) error {
@@ -317,7 +321,8 @@ var otherChecks = map[string]check{
 		}
 		b.endSession(ctx)
 		mark := b.tap.mark()
-		if _, err := b.driver.Command(ctx, object[:len(object)-1]+"()", "Host=127.0.0.1", "NumberOfRepetitions=1"); err != nil {
+		if _, err := b.driver.Command(ctx, object[:len(object)-1]+"()", "Host=127.0.0.1", "NumberOfRepetitions=1",
+			"Interface=", "ProtocolVersion=Any", "Timeout=1000", "DataBlockSize=64", "DSCP=0"); err != nil {
 			return err
 		}
 		if err := b.quiet(ctx, mark, 1500*time.Millisecond); err != nil {
@@ -438,7 +443,7 @@ func downloadTest(ctx context.Context, b *bench) error {
 	if err := b.wantState(ctx, finished, object, "DownloadURL", f.base+"/ok"); err != nil {
 		return err
 	}
-	times := map[string]time.Time{}
+	times, precise := map[string]time.Time{}, false
 	for _, n := range []string{"ROMTime", "BOMTime", "EOMTime"} {
 		v, err := b.get(ctx, object+n)
 		if err != nil {
@@ -447,9 +452,10 @@ func downloadTest(ctx context.Context, b *bench) error {
 		if times[n], err = soap.ParseTime(v); err != nil {
 			return fmt.Errorf("%s is %q", n, v)
 		}
-		if !regexp.MustCompile(`\.[0-9]{6}`).MatchString(v) {
-			return fmt.Errorf("%s is %q, without microseconds", n, v)
-		}
+		precise = precise || regexp.MustCompile(`\.[0-9]{4,6}`).MatchString(v)
+	}
+	if !precise { // zeros at the end may be left out (XML Schema), but hardly of all three
+		return fmt.Errorf("no time has microseconds: %v", times)
 	}
 	if times["BOMTime"].Before(times["ROMTime"]) || times["EOMTime"].Before(times["BOMTime"]) {
 		return fmt.Errorf("the times are %v", times)
@@ -542,4 +548,12 @@ func serialised(ctx context.Context, b *bench) error {
 		b.observe("%s, USP refused: %v", list[0].Value, refused != nil)
 	}
 	return nil
+}
+
+// nameServerKnows asks the machine's name servers for a name, past the hosts file.
+func nameServerKnows(ctx context.Context, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	_, err := (&net.Resolver{PreferGo: true}).LookupHost(ctx, name+".")
+	return err == nil
 }
