@@ -56,7 +56,7 @@ func TestCanonical(t *testing.T) {
 		{row, "Device.IP.Interface.1.", "Device.IP.Interface.1", 0}, {row, "Device.IP.Interface.1", "Device.IP.Interface.1", 0}, {row, "", "", 0},
 		{rows, `Device.A.[B=="x,y"]. , Device.C.1.`, `Device.A.[B=="x,y"],Device.C.1`, 0},
 		{when, "2026-01-31T23:59:59+01:00", "2026-01-31T22:59:59Z", 0}, {when, "2026-01-31T23:59:59", "2026-01-31T23:59:59Z", 0},
-		{when, "2026-01-31T23:59:59.1200Z", "2026-01-31T23:59:59.12Z", 0}, {when, "2026-01-31T23:59:59.1234567891Z", "2026-01-31T23:59:59.123456789Z", 0},
+		{when, "2026-01-31T23:59:59.1200Z", "2026-01-31T23:59:59.120000Z", 0}, {when, "2026-01-31T23:59:59.1234567891Z", "2026-01-31T23:59:59.123456789Z", 0},
 		{when, "2026-01-31T24:00:00Z", "2026-02-01T00:00:00Z", 0}, {when, UnknownTime, UnknownTime, 0}, {when, InfiniteTime, InfiniteTime, 0},
 		{when, "0001-01-03T03:04:05Z", "0001-01-03T03:04:05Z", 0}, {when, "0001-01-03T03:04:05+01:00", "!", InvalidValue},
 		{when, "9999-12-31T23:59:59-01:00", "!", InvalidValue}, {when, "2026-02-30T00:00:00Z", "!", InvalidType}, {when, "2026-01-31", "!", InvalidType},

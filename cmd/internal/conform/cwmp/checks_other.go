@@ -443,7 +443,7 @@ func downloadTest(ctx context.Context, b *bench) error {
 	if err := b.wantState(ctx, finished, object, "DownloadURL", f.base+"/ok"); err != nil {
 		return err
 	}
-	times, precise := map[string]time.Time{}, false
+	times := map[string]time.Time{}
 	for _, n := range []string{"ROMTime", "BOMTime", "EOMTime"} {
 		v, err := b.get(ctx, object+n)
 		if err != nil {
@@ -452,10 +452,9 @@ func downloadTest(ctx context.Context, b *bench) error {
 		if times[n], err = soap.ParseTime(v); err != nil {
 			return fmt.Errorf("%s is %q", n, v)
 		}
-		precise = precise || regexp.MustCompile(`\.[0-9]{4,6}`).MatchString(v)
-	}
-	if !precise { // zeros at the end may be left out (XML Schema), but hardly of all three
-		return fmt.Errorf("no time has microseconds: %v", times)
+		if !regexp.MustCompile(`\.[0-9]{6}`).MatchString(v) {
+			return fmt.Errorf("%s is %q, without microseconds", n, v)
+		}
 	}
 	if times["BOMTime"].Before(times["ROMTime"]) || times["EOMTime"].Before(times["BOMTime"]) {
 		return fmt.Errorf("the times are %v", times)
