@@ -42,7 +42,7 @@
 //
 // # Caveats
 //
-// A commit that failed in the very last step (the sync of the meta page) is reported as failed and taken back by the
+// A commit that failed in the very last step (the sync) is reported as failed and taken back by the
 // next one, but a crash in between may bring it back, whole.
 //
 // When the file is full, what does not grow the store still works, at the price of the older half of the journal.

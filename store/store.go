@@ -22,7 +22,7 @@ const maxFailed = 6
 const (
 	failBegin   = "begin"   // transactions staged, nothing written
 	failWrite   = "write"   // pages changed in memory, nothing written
-	failCommit  = "commit"  // on disk and visible, but the sync of the meta page is said to have failed
+	failCommit  = "commit"  // on disk and visible, but the sync is said to have failed
 	failPublish = "publish" // durable, not yet published; an error is ignored
 )
 
