@@ -186,16 +186,19 @@ func TestFieldNoResponseTopic(t *testing.T) {
 	r.start()
 	r.c1.waitUp()
 	r.c2.waitUp()
-	b.in <- encode(t, messageRecord(t, c2ID, &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device.LocalAgent.EndpointID"}}}}))
-	for {
+	for asked := false; ; {
 		select {
 		case s := <-b.out:
 			rec, err := usp.OpenRecord(s.rec, c2ID, usp.DefaultLimits())
 			if err != nil || s.dest != "usp/controller/two" {
 				t.Fatalf("%v to %q", err, s.dest)
 			}
-			if rec.Kind == usp.KindMessage {
+			switch {
+			case rec.Kind == usp.KindMessage && asked:
 				return
+			case rec.Kind == usp.KindMQTTConnect && !asked: // the link is known to be up: before that the agent has no way to answer
+				asked = true
+				b.in <- encode(t, messageRecord(t, c2ID, &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device.LocalAgent.EndpointID"}}}}))
 			}
 		case <-time.After(soon):
 			t.Fatal("no answer")
