@@ -218,6 +218,8 @@ func TestStartsThatCannotWorkSayWhy(t *testing.T) {
 		"factory path":     {extra: "[factory]\n\"Device.Nonsense\" = \"1\"\n", want: "Device.Nonsense"},
 		"corrupt database": {prepare: corrupt, want: "kept aside as"},
 		"missing CA file":  {extra: "[usp.tls]\nca_file = \"/nonexistent.pem\"\n", want: "/nonexistent.pem"},
+		"no reboot hook":   {extra: "[hooks]\nreboot = [\"/nonexistent/reboot\"]\n", want: "hooks.reboot"},
+		"no socket folder": {extra: "[cli]\nsocket = \"/nonexistent/twinspan.sock\"\n", want: "cli.socket"},
 		"open data folder": {prepare: openDir, want: "chmod 700"},
 	} {
 		t.Run(name, func(t *testing.T) {

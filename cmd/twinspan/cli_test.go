@@ -66,6 +66,8 @@ func TestConfigErrorsNameFileKeyAndValue(t *testing.T) {
 		{"[bridge]\nfase = \"shadow\"", "unknown key bridge.fase"},
 		{"[cwmp]\nurl = \"http://acs/\"", "cwmp.allow_plaintext"},
 		{"[cwmp]\nurl = \"ftp://acs/\"", "must be an http or https URL"},
+		{"[cwmp]\nconnection_request_listen = \":77777\"", "cwmp.connection_request_listen"},
+		{"[cwmp]\nconnection_request_listen = \"7547\"", "cwmp.connection_request_listen"},
 		{"[cwmp]\ntimeout = \"soon\"", "soon"},
 		{"[limits]\nsoap_bytes = 5", "limits.soap_bytes = 5: must be at least 32768"},
 		{"[[usp.controller]]\nendpoint_id = \"self::a\"", "exactly one of mqtt and websocket"},

@@ -53,6 +53,9 @@ func runAgent(ctx context.Context, args []string, out io.Writer) error {
 	if *data != "" {
 		c.Data = *data
 	}
+	if err := c.checkMachine(); err != nil {
+		return fmt.Errorf("%s: %w", *configFile, err)
+	}
 	tuneMemory()
 	boot := &agent.BootInfo{Cause: "LocalReboot"}
 	for {

@@ -3,7 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -59,7 +64,37 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
+// checkMachine reports what the configuration names and this machine lacks; a start that would fail hours later, at the first
+// reboot or the first command, fails now.
+func (c *Config) checkMachine() error {
+	var errs []error
+	for _, h := range []struct {
+		key     string
+		command []string
+	}{{"hooks.reboot", c.Hooks.Reboot}, {"hooks.install", c.Hooks.Install}} {
+		if len(h.command) == 0 {
+			continue
+		}
+		if _, err := exec.LookPath(h.command[0]); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", h.key, err))
+		}
+	}
+	if c.CLI.Socket != "" {
+		if _, err := os.Stat(filepath.Dir(c.CLI.Socket)); err != nil {
+			errs = append(errs, fmt.Errorf("cli.socket: its folder must exist: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (c *Config) validateCWMP() error {
+	if a := c.CWMP.ConnectionRequest; a != "" && a != "off" {
+		if _, port, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("cwmp.connection_request_listen = %q: %w", a, err)
+		} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("cwmp.connection_request_listen = %q: the port must be 0 to 65535", a)
+		}
+	}
 	if c.CWMP.URL == "" {
 		return nil
 	}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -20,7 +19,7 @@ import (
 
 // ServerConfig of a side that listens.
 type ServerConfig struct {
-	Path             string      // of the socket; its folder is made if missing
+	Path             string      // of the socket; its folder must exist
 	Mode             fs.FileMode // of the socket
 	EndpointID       string      // our own
 	MaxConnections   int
@@ -47,8 +46,9 @@ func (c ServerConfig) Validate() error {
 
 // Server accepts connections. It implements mtp.Transport; dest of Send is the Endpoint ID that the peer claimed.
 type Server struct {
-	cfg ServerConfig
-	log *slog.Logger
+	cfg   ServerConfig
+	log   *slog.Logger
+	retry time.Duration // until a socket that could not be made, or was lost, is made again; also how often it is looked for
 
 	mu   sync.Mutex
 	byID map[string]*link // newest link of a claim
@@ -61,7 +61,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, byID: map[string]*link{}}
+	s := &Server{cfg: cfg, log: cfg.Log, retry: 5 * time.Second, byID: map[string]*link{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -69,7 +69,8 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 }
 
 // Run implements mtp.Transport: it listens until ctx ends. When the socket cannot be made (another process listens, the
-// folder is missing rights) it tries again every five seconds and reports each failure.
+// folder is missing or lacks rights) it tries again every five seconds and reports each failure. A socket that somebody
+// deleted is noticed within five seconds: its sessions end, and it is made again.
 func (s *Server) Run(ctx context.Context, h mtp.Handler, onState func(mtp.State)) error {
 	for ctx.Err() == nil {
 		err := s.listenAndServe(ctx, h, onState)
@@ -79,7 +80,7 @@ func (s *Server) Run(ctx context.Context, h mtp.Handler, onState func(mtp.State)
 		onState(mtp.State{Reason: err.Error()})
 		select {
 		case <-ctx.Done():
-		case <-time.After(5 * time.Second):
+		case <-time.After(s.retry):
 		}
 	}
 	return nil
@@ -91,23 +92,31 @@ func (s *Server) listenAndServe(ctx context.Context, h mtp.Handler, onState func
 		return err
 	}
 	defer unlock()
+	outer := ctx
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
 	unhook := context.AfterFunc(ctx, func() { ln.Close() })
 	defer unhook()
 	defer ln.Close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { s.guard(ctx, lose) })
 	room := make(chan struct{}, s.cfg.MaxConnections)
 	for {
 		nc, err := ln.Accept() // R-UDS.3
 		if err != nil {
-			if ctx.Err() != nil {
+			if outer.Err() != nil {
 				return nil
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED) {
 				s.log.Warn("usp uds accept failed", "error", err)
 				time.Sleep(100 * time.Millisecond) // out of descriptors: let others give some back
 				continue
 			}
+			lose(err)
 			return fmt.Errorf("uds: accept: %w", err)
 		}
 		select {
@@ -124,6 +133,33 @@ func (s *Server) listenAndServe(ctx context.Context, h mtp.Handler, onState func
 			s.accept(ctx, nc, h, onState)
 		})
 	}
+}
+
+// guard owns the socket's file. It calls lose when the file is gone or replaced, since nobody can reach the listener any more,
+// and removes it at the end unless something else stands there by then.
+func (s *Server) guard(ctx context.Context, lose context.CancelCauseFunc) {
+	bound, err := os.Lstat(s.cfg.Path)
+	t := time.NewTicker(s.retry)
+	defer t.Stop()
+	for done := false; err == nil; {
+		select {
+		case <-ctx.Done():
+			done = true
+		case <-t.C:
+		}
+		now, e := os.Lstat(s.cfg.Path)
+		switch {
+		case e != nil:
+			err = e
+		case !os.SameFile(bound, now):
+			err = errors.New("another file took its place")
+		case done:
+			os.Remove(s.cfg.Path) // a file that stays is replaced by the next listener
+			return
+		}
+	}
+	s.log.Warn("usp uds socket was lost", "path", s.cfg.Path, "error", err)
+	lose(fmt.Errorf("uds: socket was lost: %w", err))
 }
 
 // accept does the handshake and serves one connection.
@@ -177,10 +213,7 @@ func (s *Server) Send(ctx context.Context, dest string, record []byte) error {
 }
 
 // listen binds the socket with its final mode, after it made sure that nobody else has it. R-UDS.2
-func (s *Server) listen(ctx context.Context) (ln net.Listener, unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(s.cfg.Path), 0o755); err != nil {
-		return nil, nil, fmt.Errorf("uds: make folder of the socket: %w", err)
-	}
+func (s *Server) listen(ctx context.Context) (ln *net.UnixListener, unlock func(), err error) {
 	lock, err := os.OpenFile(s.cfg.Path+".lock", os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("uds: open lock file: %w", err)
@@ -206,9 +239,12 @@ func (s *Server) listen(ctx context.Context) (ln net.Listener, unlock func(), er
 		}
 		return err
 	}}
-	if ln, err = lc.Listen(ctx, "unix", s.cfg.Path); err != nil {
+	l, err := lc.Listen(ctx, "unix", s.cfg.Path)
+	if err != nil {
 		return nil, nil, fmt.Errorf("uds: listen: %w", err)
 	}
+	ln = l.(*net.UnixListener)
+	ln.SetUnlinkOnClose(false) // guard removes the file, if it is still this one
 	if err = os.Chmod(s.cfg.Path, s.cfg.Mode); err != nil { // umask may have taken wanted bits away
 		ln.Close()
 		return nil, nil, fmt.Errorf("uds: set mode of the socket: %w", err)

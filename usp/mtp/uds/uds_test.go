@@ -259,7 +259,7 @@ func TestClientSpeaksFirst(t *testing.T) { // R-UDS.16
 func TestSocketFile(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
-	path := filepath.Join(t.TempDir(), "new", "folder", "usp.sock")
+	path := socket(t)
 	p := mtptest.Start(t, newServer(t, path, nil), nil)
 	dial(t, path).Close()
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
@@ -274,6 +274,39 @@ func TestSocketFile(t *testing.T) {
 	p.Stop()
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("socket is still there: %v", err)
+	}
+}
+
+// A socket file that somebody deletes, or puts another socket in place of, comes back; what took its place is not touched.
+func TestLostSocketIsMadeAgain(t *testing.T) {
+	path := socket(t)
+	s := newServer(t, path, nil)
+	s.retry = 20 * time.Millisecond
+	p := mtptest.Start(t, s, nil)
+	nc := dial(t, path)
+	nc.Write(frame(tlvHandshake, cliID))
+	expect(t, nc, tlvHandshake)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if f := p.Failed(); !strings.Contains(f.Reason, "socket was lost") {
+		t.Errorf("reason %q", f.Reason)
+	}
+	nc = dial(t, path)
+	nc.Write(frame(tlvHandshake, cliID))
+	expect(t, nc, tlvHandshake)
+
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for f := p.Failed(); !strings.Contains(f.Reason, "not a socket"); f = p.Failed() {
+	}
+	p.Stop()
+	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
+		t.Errorf("file: %q %v", b, err)
 	}
 }
 
