@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"twinspan/cmd/internal/agentproc"
 	"twinspan/cwmp/acs"
 	"twinspan/usp/controller"
 	"twinspan/usp/mtp/mqtt"
@@ -41,7 +42,7 @@ type figure struct {
 
 // bench is the real agent binary with an ACS, a broker and two Controllers on WebSockets around it.
 type bench struct {
-	agent   *agentProcess
+	agent   *agentproc.Process
 	acs     *acs.Server
 	broker  *broker
 	reader  *controller.Controller
@@ -74,7 +75,7 @@ func runBench(ctx context.Context, args []string) error {
 		}
 		defer stop()
 	}
-	binary, err := findAgent(*agentPath)
+	binary, err := agentproc.Find(*agentPath)
 	if err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func runBench(ctx context.Context, args []string) error {
 	}
 	defer os.RemoveAll(dir)
 	run, cancel := context.WithCancel(ctx)
-	b := &bench{print: !*asJSON, agent: &agentProcess{Binary: binary, Config: filepath.Join(dir, "agent.toml"), Data: filepath.Join(dir, "data")}}
+	b := &bench{print: !*asJSON, agent: &agentproc.Process{Binary: binary, Config: filepath.Join(dir, "agent.toml"), Data: filepath.Join(dir, "data")}}
 	defer func() {
 		stop, done := context.WithTimeout(context.Background(), 5*time.Second)
 		defer done()
@@ -103,7 +104,7 @@ func runBench(ctx context.Context, args []string) error {
 	}
 	for _, part := range []func(context.Context) error{b.size, b.startTimes, b.fill, b.idle, b.gets, b.getsUnderWrites, b.wholeTree, b.sets} {
 		if err := part(ctx); err != nil {
-			return fmt.Errorf("%w\nlast lines of the agent's log:\n%s", err, b.agent.log.Last(10))
+			return fmt.Errorf("%w\nlast lines of the agent's log:\n%s", err, b.agent.Log(10))
 		}
 	}
 	if *asJSON {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"twinspan/cmd/internal/acstool"
+	"twinspan/cmd/internal/agentproc"
 	"twinspan/cmd/internal/conform"
 	conformcwmp "twinspan/cmd/internal/conform/cwmp"
 	"twinspan/cmd/internal/conform/usp"
@@ -68,7 +69,7 @@ func conformUSP(ctx context.Context, args []string) error {
 	case *command != "" || *running:
 		cfg.Agent = usp.Command(*command)
 	default:
-		binary, err := findAgent(*agentPath)
+		binary, err := agentproc.Find(*agentPath)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"twinspan/cmd/internal/agentproc"
 	"twinspan/cwmp/acs"
 	"twinspan/usp/controller"
 	"twinspan/usp/mtp/mqtt"
@@ -40,7 +41,7 @@ const (
 // sandbox is the whole laboratory in one process, but for the agent, which is the real binary.
 type sandbox struct {
 	dir    string
-	agent  *agentProcess
+	agent  *agentproc.Process
 	broker *broker
 	// brokerGone: a step has closed it.
 	brokerGone bool
@@ -69,7 +70,7 @@ func runSandbox(ctx context.Context, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	binary, err := findAgent(*agentPath)
+	binary, err := agentproc.Find(*agentPath)
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func runSandbox(ctx context.Context, args []string) error {
 	}
 	if err != nil {
 		if st.out != nil {
-			fmt.Fprintf(st.out, "\nlast lines of the agent's log:\n%s\n", sb.agent.log.Last(30))
+			fmt.Fprintf(st.out, "\nlast lines of the agent's log:\n%s\n", sb.agent.Log(30))
 		}
 		return err
 	}
@@ -122,7 +123,7 @@ func openSandbox(ctx context.Context, binary string, migrate bool) (_ *sandbox, 
 	}
 	run, cancel := context.WithCancel(ctx)
 	sb := &sandbox{dir: dir, cancel: cancel, connReqPassword: rand.Text(), notifyA: make(chan *uspmsg.Notify, 4096), notifyB: make(chan *uspmsg.Notify, 4096)}
-	sb.agent = &agentProcess{Binary: binary, Config: filepath.Join(dir, "agent.toml"), Data: filepath.Join(dir, "data")}
+	sb.agent = &agentproc.Process{Binary: binary, Config: filepath.Join(dir, "agent.toml"), Data: filepath.Join(dir, "data")}
 	defer func() {
 		if err != nil {
 			sb.close(false)

@@ -1,4 +1,4 @@
-package main
+package agentproc
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,11 +16,17 @@ import (
 	"time"
 )
 
-// agentProcess is the real agent binary with its own data directory. Not for concurrent use, but for Log.
-type agentProcess struct {
+// Process is the real agent binary with its own data directory. Not for concurrent use, but for Log, Command and Exited.
+type Process struct {
 	Binary string
 	Config string // path of its TOML file
 	Data   string
+	// Wrap is a program with arguments that runs the agent, as an interposer does; empty: none.
+	Wrap []string
+	// Files are handed to the started program as descriptors 3, 4, ...
+	Files []*os.File
+	// Env is added to the environment.
+	Env []string
 
 	cmd    *exec.Cmd
 	log    tail
@@ -57,13 +64,13 @@ func (t *tail) Last(n int) string {
 	return string(bytes.Join(lines, []byte("\n")))
 }
 
-// findAgent looks for the agent binary: the given path, else next to this program, else on PATH.
-func findAgent(given string) (string, error) {
+// Find looks for the agent binary: the given path, else next to this program, else on PATH.
+func Find(given string) (string, error) {
 	if given != "" {
 		return given, nil
 	}
 	if self, err := os.Executable(); err == nil {
-		if p := filepath.Join(filepath.Dir(self), "twinspan"); isExecutable(p) {
+		if p := filepath.Join(filepath.Dir(self), "twinspan"); executable(p) {
 			return p, nil
 		}
 	}
@@ -73,17 +80,19 @@ func findAgent(given string) (string, error) {
 	return "", errors.New("no agent binary: run `make build`, or name it with --agent")
 }
 
-func isExecutable(p string) bool {
+func executable(p string) bool {
 	st, err := os.Stat(p)
 	return err == nil && !st.IsDir() && st.Mode()&0o111 != 0
 }
 
 // Start runs the agent. It dies with this program, also if that is killed.
-func (a *agentProcess) Start() error {
-	a.cmd = exec.Command(a.Binary, "run", "--config", a.Config, "--data", a.Data)
+func (a *Process) Start() error {
+	line := append(slices.Clone(a.Wrap), a.Binary, "run", "--config", a.Config, "--data", a.Data)
+	a.cmd = exec.Command(line[0], line[1:]...)
+	a.cmd.ExtraFiles = a.Files
 	a.cmd.Stdout, a.cmd.Stderr = &a.log, &a.log
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	a.cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
+	a.cmd.Env = append(append(os.Environ(), "GOMAXPROCS=2"), a.Env...)
 	if err := a.cmd.Start(); err != nil {
 		return err
 	}
@@ -96,11 +105,17 @@ func (a *agentProcess) Start() error {
 	return nil
 }
 
+// Log returns the last n lines that the agent printed, over all its runs.
+func (a *Process) Log(n int) string { return a.log.Last(n) }
+
 // Pid of the running agent.
-func (a *agentProcess) Pid() int { return a.cmd.Process.Pid }
+func (a *Process) Pid() int { return a.cmd.Process.Pid }
+
+// Running tells whether the agent was started and has not ended.
+func (a *Process) Running() bool { return a.cmd != nil && a.exited != nil && !a.Exited() }
 
 // Exited tells whether the agent ended by itself.
-func (a *agentProcess) Exited() bool {
+func (a *Process) Exited() bool {
 	select {
 	case <-a.exited:
 		return true
@@ -110,7 +125,7 @@ func (a *agentProcess) Exited() bool {
 }
 
 // Kill is a power cut for the process: SIGKILL, no warning.
-func (a *agentProcess) Kill() error {
+func (a *Process) Kill() error {
 	if err := a.cmd.Process.Kill(); err != nil {
 		return err
 	}
@@ -119,8 +134,8 @@ func (a *agentProcess) Kill() error {
 }
 
 // Stop asks the agent to end and waits; after the context it is killed.
-func (a *agentProcess) Stop(ctx context.Context) error {
-	if a.cmd == nil || a.Exited() {
+func (a *Process) Stop(ctx context.Context) error {
+	if !a.Running() {
 		return nil
 	}
 	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -137,7 +152,7 @@ func (a *agentProcess) Stop(ctx context.Context) error {
 }
 
 // Command runs another verb of the agent binary against its socket and returns what it printed.
-func (a *agentProcess) Command(ctx context.Context, args ...string) (string, error) {
+func (a *Process) Command(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, a.Binary, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -149,7 +164,7 @@ func (a *agentProcess) Command(ctx context.Context, args ...string) (string, err
 }
 
 // ResidentKiB reads VmRSS of the running agent.
-func (a *agentProcess) ResidentKiB() (int, error) {
+func (a *Process) ResidentKiB() (int, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.Pid()))
 	if err != nil {
 		return 0, err
@@ -166,7 +181,7 @@ func (a *agentProcess) ResidentKiB() (int, error) {
 const clockTick = 10 * time.Millisecond
 
 // CPU is the processor time the agent has used, in user and kernel mode.
-func (a *agentProcess) CPU() (time.Duration, error) {
+func (a *Process) CPU() (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.Pid()))
 	if err != nil {
 		return 0, err
