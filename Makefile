@@ -14,7 +14,7 @@ OUT ?= bin/twinspan
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 
-.PHONY: help build agent sandbox conform test test-short lint generate check-generate cross qemu fuzz bench peers clean
+.PHONY: help build agent sandbox conform conform-cwmp test test-short lint generate check-generate cross qemu fuzz bench peers clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,9 +30,14 @@ agent: ## only the agent, to OUT (bin/twinspan); OMIT= builds the optional parts
 sandbox: build ## the main job in one terminal: ACS, broker, two Controllers and the real agent (no root)
 	bin/twinspan-lab sandbox
 
-conform: build peers ## the test plans against the built agent: TP-469 over MQTT (mosquitto with TLS) and over WebSocket
+conform: build peers ## the test plans: TP-469 over MQTT (mosquitto with TLS) and over WebSocket, and the checks of TR-069
 	bin/twinspan-lab conform usp --mtp mqtt --broker mosquitto --json bin/conform-usp-mqtt.json
 	bin/twinspan-lab conform usp --mtp ws --json bin/conform-usp-ws.json
+	$(MAKE) conform-cwmp
+
+conform-cwmp: build ## the checks of TR-069 against the agent with every optional part
+	@$(MAKE) -s agent OMIT= OUT=bin/twinspan-full
+	bin/twinspan-lab conform cwmp --agent bin/twinspan-full --json bin/conform-cwmp.json --markdown bin/conform-cwmp.md
 
 peers: ## the real servers the tests talk to; installs what is missing where it may
 	@./.ci/peers

@@ -37,6 +37,9 @@ func (c *CPE) buildInform(ctx context.Context, job sessionJob) (*soap.Inform, er
 		CurrentTime:  time.Now(),
 		RetryCount:   uint32(job.retryCount),
 	}
+	if c.o.TimeKnown != nil && !c.o.TimeKnown() {
+		m.CurrentTime = time.Time{} // TR-069 A.2.1: the unknown time
+	}
 	for _, e := range job.events {
 		m.Event = append(m.Event, soap.Event{EventCode: e.Code, CommandKey: e.Key})
 	}

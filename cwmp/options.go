@@ -36,7 +36,7 @@ type Options struct {
 	// Certificates of the device.
 	Certificates []tls.Certificate
 	// TimeKnown tells whether the clock can be trusted; while it returns false, validity dates of the ACS's certificate are
-	// not looked at (TR-069 3.3). nil: it is known.
+	// not looked at (TR-069 3.3) and an Inform tells the unknown time. nil: it is known.
 	TimeKnown func() bool
 	// LegacyCiphers adds the RSA key exchange suites that old ACSs need.
 	LegacyCiphers bool

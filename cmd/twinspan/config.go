@@ -44,6 +44,8 @@ type DeviceConfig struct {
 	ModelName       string `toml:"model_name"`
 	HardwareVersion string `toml:"hardware_version"`
 	SoftwareVersion string `toml:"software_version"`
+	// ClockKnownAfter is a moment that has passed: a clock before it was never set, and certificates are taken without their dates.
+	ClockKnownAfter time.Time `toml:"clock_known_after"`
 }
 
 // BridgeConfig is the first form of arbitration: the phase's class order and rules by path.
@@ -176,7 +178,7 @@ func (d *duration) UnmarshalText(b []byte) error {
 func defaultConfig() Config {
 	return Config{
 		Data:   "/var/lib/twinspan",
-		Device: DeviceConfig{Profile: "gateway", Manufacturer: "twinspan", ManufacturerOUI: "00005E", ProductClass: "twinspan", HardwareVersion: "1", SoftwareVersion: version},
+		Device: DeviceConfig{Profile: "gateway", Manufacturer: "twinspan", ManufacturerOUI: "00005E", ProductClass: "twinspan", HardwareVersion: "1", SoftwareVersion: version, ClockKnownAfter: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)},
 		Bridge: BridgeConfig{Phase: "dual-cwmp", OnConflict: "priority"},
 		CWMP:   CWMPConfig{Enabled: true, ConnectionRequest: ":7547", Timeout: duration(60 * time.Second)},
 		USP:    USPConfig{Enabled: true},

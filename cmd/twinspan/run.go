@@ -401,6 +401,7 @@ func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger) (*cwmp.CPE, er
 	o := cwmp.Options{
 		Engine: engine, DataDir: c.Data, Log: log, RootCAs: cfg.RootCAs, Certificates: cfg.Certificates, Listen: listen,
 		UDPListen: c.CWMP.UDPListen, DiscoveryFiles: c.CWMP.DHCPFiles, MaxBody: int64(c.Limits.SOAPBytes), MaxDepth: c.Limits.SOAPDepth, MaxFileSize: c.Limits.TransferBytes, ReplyTimeout: time.Duration(c.CWMP.Timeout),
+		TimeKnown: func() bool { return time.Now().After(c.Device.ClockKnownAfter) },
 	}
 	if len(c.Hooks.Install) > 0 {
 		o.Installer = &cwmp.ExecInstaller{Command: c.Hooks.Install, Restart: true}

@@ -248,7 +248,7 @@ var transferChecks = map[string]check{
 		_, _, err = b.completed(ctx, mark, "survives")
 		return err
 	}},
-	"DL-12": {needs: []ability{canInstall}, run: goodFirmware},
+	"DL-12": {needs: []ability{canInstall}, world: world{reboots: true}, run: goodFirmware},
 	"DL-14": {run: threeDownloads},
 	"DL-15": {run: func(ctx context.Context, b *bench) error {
 		for i := range 17 {
@@ -454,7 +454,17 @@ func goodFirmware(ctx context.Context, b *bench) error {
 	}
 	f.serve(bytes.Repeat([]byte("image "), 1000))
 	mark := b.tap.mark()
-	m, x, err := b.complete(ctx, &soap.Download{CommandKey: "FW", FileType: firmwareType, URL: f.base + "/ok"})
+	if _, err := b.call(ctx, &soap.Download{CommandKey: "FW", FileType: firmwareType, URL: f.base + "/ok"}); err != nil {
+		return err
+	}
+	b.endSession(ctx)
+	b.holdNext()
+	if d, ok := b.driver.(*agentDriver); ok {
+		if err := d.rebooted(ctx); err != nil {
+			return err
+		}
+	}
+	m, x, err := b.completed(ctx, mark, "FW")
 	if err != nil {
 		return err
 	}
@@ -474,7 +484,13 @@ func goodFirmware(ctx context.Context, b *bench) error {
 			return fmt.Errorf("TransferComplete came in a session with %s", events(inform))
 		}
 	}
+	if v, ok := informValue(inform, b.root+"DeviceInfo.SoftwareVersion"); ok {
+		b.observe("SoftwareVersion %s", v)
+	}
 	if !hasEvent(inform, "4 VALUE CHANGE") {
+		if d, ok := b.driver.(*agentDriver); ok && d.world.reboots {
+			return errors.New("the new SoftwareVersion is no VALUE CHANGE")
+		}
 		return notShown("applied before TransferComplete, with BOOT: seen; the image of the bench brings no new SoftwareVersion, so there is no VALUE CHANGE")
 	}
 	return nil

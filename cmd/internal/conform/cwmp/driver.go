@@ -25,6 +25,10 @@ const (
 	canTrust   ability = "a CPE that trusts the runner's certificates"
 	canUSP     ability = "a USP Controller at the CPE"
 	canInstall ability = "a CPE that takes any image as firmware"
+	canClock   ability = "a CPE that does not know the time"
+	canLease   ability = "a hand on what the CPE's DHCP client leaves"
+	canNames   ability = "a CPE with a hosts file of its own: root and unshare"
+	canNetwork ability = "a CPE in a network of its own: root, ip and network namespaces"
 )
 
 // Driver is the hand on one CPE. Methods are called from one goroutine.
@@ -56,6 +60,8 @@ type agentDriver struct {
 	cmd    *exec.Cmd
 	log    *os.File
 	exited chan struct{}
+	world  world
+	net    *network // of world.network
 }
 
 func newAgentDriver(binary string) (*agentDriver, error) {
@@ -73,7 +79,16 @@ func newAgentDriver(binary string) (*agentDriver, error) {
 func (d *agentDriver) Name() string { return "twinspan agent" }
 
 func (d *agentDriver) Abilities() []ability {
-	return []ability{canFresh, canRestart, canLocal, canTrust, canUSP, canInstall}
+	out := []ability{canFresh, canRestart, canLocal, canTrust, canUSP, canInstall, canClock, canLease}
+	if os.Geteuid() == 0 {
+		if _, err := exec.LookPath("unshare"); err == nil {
+			out = append(out, canNames)
+		}
+		if _, err := exec.LookPath("ip"); err == nil {
+			out = append(out, canNetwork)
+		}
+	}
+	return out
 }
 
 // guardedPath is a leaf where the agent is configured to let the ACS outrank the local side; everywhere else the last writer
@@ -96,9 +111,13 @@ func (d *agentDriver) Start(_ context.Context, acsURL, _, password, caFile strin
 	}
 	hook := filepath.Join(d.dir, "install")
 	// An image that says so is bad; the script leaves the marker that the check looks for.
-	script := "#!/bin/sh\ngrep -q corrupt \"$1\" && exit 1\ncp \"$1\" " + filepath.Join(d.dir, "installed") + "\n"
+	script := "#!/bin/sh\ngrep -q corrupt \"$1\" && exit 1\ncp \"$1\" " + filepath.Join(d.dir, "installed") + "\n" + d.world.installScript(d.dir)
 	if err := os.WriteFile(hook, []byte(script), 0o700); err != nil {
 		return err
+	}
+	listenOn := "127.0.0.1"
+	if d.net != nil {
+		listenOn = "" // its address may change
 	}
 	text := fmt.Sprintf(`[device]
 profile          = "gateway"
@@ -107,7 +126,7 @@ manufacturer_oui = "00005E"
 product_class    = "Conform"
 serial_number    = "C%d"
 software_version = "1.0.0"
-[bridge]
+%s[bridge]
 phase       = "dual-cwmp"
 on_conflict = "last"
 [[bridge.rule]]
@@ -118,18 +137,18 @@ on_conflict = "priority"
 url                       = %q
 password_file             = %q
 allow_plaintext           = true
-connection_request_listen = "127.0.0.1:%d"
-[cwmp.tls]
+connection_request_listen = "%s:%d"
+%s[cwmp.tls]
 ca_file = %q
 [usp]
 enabled         = false
 allow_plaintext = true
 [hooks]
 install = [%q]
-[factory]
+%s[factory]
 "Device.Time.Client.1.Enable" = "true"
 "Device.Time.Client.2.Enable" = "true"
-`, port, guardedPath, acsURL, secret, port, caFile, hook)
+`, port, d.world.deviceKeys(), guardedPath, acsURL, secret, listenOn, port, d.world.cwmpKeys(d.dir), caFile, hook, d.world.hookKeys(d.dir))
 	if err := os.WriteFile(filepath.Join(d.dir, "agent.toml"), []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -137,7 +156,11 @@ install = [%q]
 }
 
 func (d *agentDriver) run() error {
-	cmd := exec.Command(d.binary, "run", "--config", filepath.Join(d.dir, "agent.toml"), "--data", filepath.Join(d.dir, "data"))
+	args, err := d.enter([]string{d.binary, "run", "--config", filepath.Join(d.dir, "agent.toml"), "--data", filepath.Join(d.dir, "data")})
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = d.log, d.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -150,6 +173,17 @@ func (d *agentDriver) run() error {
 		close(exited)
 	}()
 	return nil
+}
+
+// rebooted waits until the reboot hook has ended the process, and starts the next one: the machine's part of a reboot.
+func (d *agentDriver) rebooted(ctx context.Context) error {
+	select {
+	case <-d.exited:
+	case <-ctx.Done():
+		return errors.New("the CPE does not reboot")
+	}
+	d.cmd = nil
+	return d.run()
 }
 
 func (d *agentDriver) stop() {
@@ -203,7 +237,11 @@ func (d *agentDriver) Log() string { return lastLines(filepath.Join(d.dir, "log"
 
 func (d *agentDriver) Close() error {
 	d.stop()
-	return errors.Join(d.log.Close(), os.RemoveAll(d.dir))
+	var err error
+	if d.net != nil {
+		err = d.net.close()
+	}
+	return errors.Join(err, d.log.Close(), os.RemoveAll(d.dir))
 }
 
 func lastLines(name string, n int) string {

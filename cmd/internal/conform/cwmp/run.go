@@ -27,6 +27,7 @@ func Catalogue() ([]conform.Check, error) { return conform.ParseCatalogue(catalo
 // check is how one row of the catalogue is shown.
 type check struct {
 	raw     bool          // the CPE starts without the runner's settings and no session is held
+	world   world         // around the CPE
 	needs   []ability     // of the driver; missing ones make it "not shown"
 	limit   time.Duration // default defaultLimit
 	run     func(ctx context.Context, b *bench) error
@@ -40,7 +41,7 @@ const defaultLimit = 40 * time.Second
 var checks = sync.OnceValue(func() map[string]check {
 	all := map[string]check{}
 	for _, part := range []map[string]check{sessionChecks, httpChecks, tlsChecks, informChecks, eventChecks, retryChecks, versionChecks, requestChecks,
-		nameChecks, readChecks, writeChecks, attributeChecks, rowChecks, aliasChecks, transferChecks, scheduleChecks, restartChecks, periodicChecks, otherChecks} {
+		nameChecks, readChecks, writeChecks, attributeChecks, rowChecks, aliasChecks, transferChecks, scheduleChecks, restartChecks, periodicChecks, otherChecks, surroundChecks} {
 		for id, c := range part {
 			if _, twice := all[id]; twice {
 				panic("two checks for " + id) // a test runs this
@@ -124,7 +125,13 @@ func (r *runner) fresh(ctx context.Context, c conform.Check) {
 		if missing := lacks(d, k); missing != nil {
 			return nil, nil, errors.Join(missing, d.Close())
 		}
-		b, err := newBench(ctx, d, r.benchOptions(k.raw))
+		o := r.benchOptions(k.raw)
+		if w, ok := d.(worldly); ok && k.world != (world{}) {
+			if o.listen, err = w.Prepare(k.world); err != nil {
+				return nil, nil, errors.Join(err, d.Close())
+			}
+		}
+		b, err := newBench(ctx, d, o)
 		if err != nil {
 			return nil, nil, err // which closed the driver
 		}
@@ -174,7 +181,7 @@ func (r *runner) oneCPE(ctx context.Context, d Driver, selected []conform.Check)
 }
 
 func lacks(d Driver, k check) error {
-	for _, a := range k.needs {
+	for _, a := range append(k.world.needs(), k.needs...) {
 		if !has(d, a) {
 			return notShown("needs %s", a)
 		}
