@@ -100,6 +100,18 @@ func (p *Param) Any() *Facts {
 	return p.facts[0]
 }
 
+// SetDefault gives the parameter a default where the model leaves it to the implementation. Only while nothing else reads the
+// schema yet.
+func (p *Param) SetDefault(value string) {
+	for i, f := range p.facts {
+		if f != nil {
+			own := *f // facts may be shared between parameters
+			own.Default, own.HasDefault, own.FactoryOnly = value, true, false
+			p.facts[i] = &own
+		}
+	}
+}
+
 // Path is the supported path of the parameter.
 func (p *Param) Path() string { return p.Object.Path + p.Name }
 

@@ -97,6 +97,12 @@ func New(o Options) (*Agent, error) {
 		jobs: make(chan func(context.Context), 64), wakes: make(chan struct{}, 1), resets: make(chan func(Spec) bool, 16),
 		stopped: make(chan struct{})}
 	a.trust = trust.New(a.schema, a.store.Head)
+	// The model bounds these two to 1 and above and names no default: what is read must be what counts, and be writable.
+	for path, value := range map[string]string{"1.PeriodicNotifInterval": "86400", "1.MTP.1.Order": "1"} {
+		if m, ok := a.schema.Lookup(controllerPath + path); ok && m.Param != nil {
+			m.Param.SetDefault(value)
+		}
+	}
 	a.requests = requestTable{rows: map[uint32]*asyncRequest{}, all: o.Limits.Commands, perPeer: o.Limits.PeerCommands}
 	if err := a.engine.AddProvider(&provider{a}); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)

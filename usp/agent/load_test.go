@@ -40,35 +40,57 @@ func TestWriteOrder(t *testing.T) {
 
 // A second request with the msg_id of one that is still running is dropped.
 func TestDuplicateMsgID(t *testing.T) { // R-MSG.4
-	r := newRig(t)
-	block := make(chan struct{})
-	var replies atomic.Int32
+	box := &slowBoot{runs: make(chan struct{}, 8), gate: make(chan struct{})}
+	r := newRig(t, func(p *datamodel.Profile, _ *Options) { p.Supports = append(p.Supports, "Device.Reboot()") })
+	r.stop()
+	r.devices = []datamodel.Provider{box}
+	r.start()
+	r.c1.waitUp()
 	h := r.agent.Handler(false)
-	send := func(reply func()) {
-		rec, err := usp.WrapMessage(c1ID, agentID, usp.NewRequest("same", &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device.LocalAgent.UpTime"}}}}))
-		if err != nil {
-			t.Fatal(err)
-		}
+	answers := make(chan struct{}, 8)
+	rec, err := usp.WrapMessage(c1ID, agentID, usp.NewRequest("same", &uspmsg.Request{ReqType: &uspmsg.Request_Operate{Operate: &uspmsg.Operate{Command: "Device.Reboot()", SendResp: true}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func() {
 		h.HandleRecord(context.Background(), mtp.Inbound{Record: rec, From: mtp.Identity{Local: true}, LinkID: 3, Reject: func(string) {},
-			Reply: func(context.Context, []byte) error { reply(); return nil }})
+			Reply: func(context.Context, []byte) error { answers <- struct{}{}; return nil }})
 	}
-	first := make(chan struct{})
-	send(func() { replies.Add(1); close(first); <-block })
-	<-first
-	send(func() { replies.Add(1) })
-	time.Sleep(50 * time.Millisecond)
-	if n := replies.Load(); n != 1 {
-		t.Errorf("%d answers", n)
+	wait := func(what string, c <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-c:
+		case <-time.After(soon):
+			t.Fatalf("no %s", what)
+		}
 	}
-	close(block)
-	deadline := time.Now().Add(soon)
-	for replies.Load() < 2 && time.Now().Before(deadline) { // afterwards the id is free again
-		send(func() { replies.Add(1) })
-		time.Sleep(time.Millisecond)
+	send()
+	wait("run", box.runs)
+	send()
+	box.gate <- struct{}{}
+	wait("answer", answers)
+	send() // the answer is there, so the id is free again
+	wait("second run", box.runs)
+	box.gate <- struct{}{}
+	wait("second answer", answers)
+	if len(box.runs) > 0 || len(answers) > 0 {
+		t.Error("the duplicate was carried out")
 	}
-	if replies.Load() < 2 {
-		t.Error("the msg_id stays taken")
-	}
+}
+
+// slowBoot is a synchronous command that takes as long as the test wants.
+type slowBoot struct{ runs, gate chan struct{} }
+
+func (*slowBoot) Name() string     { return "slow" }
+func (*slowBoot) Serves() []string { return nil }
+func (*slowBoot) Read(context.Context, datamodel.ObjectRef, []string, func(string, string)) error {
+	return nil
+}
+func (*slowBoot) Commands() []string { return []string{"Device.Reboot()"} }
+func (b *slowBoot) Run(context.Context, datamodel.Invocation) (map[string]string, error) {
+	b.runs <- struct{}{}
+	<-b.gate
+	return nil, nil
 }
 
 // A peer that floods and never reads costs bounded goroutines and memory, and others are served meanwhile.

@@ -307,10 +307,27 @@ func (r *runner) back(eid string) func(ctx context.Context, rec []byte) error {
 	r.mu.Lock()
 	dest := r.dests[eid]
 	r.mu.Unlock()
-	if dest == "" {
+	if dest != "" {
+		return func(ctx context.Context, rec []byte) error { return r.t.Send(ctx, dest, rec) }
+	}
+	// The link may be faster than the manager that routes it.
+	c := r.a.controllers().byID[eid]
+	if c == nil {
 		return nil
 	}
-	return func(ctx context.Context, rec []byte) error { return r.t.Send(ctx, dest, rec) }
+	for _, m := range c.mtps {
+		if dest = m.topic; m.protocol != "MQTT" || dest == "" || m.agentMTP != "" && m.agentMTP != r.spec.Row {
+			continue
+		}
+		return func(ctx context.Context, rec []byte) error {
+			r.mu.Lock()
+			r.dests[eid] = dest
+			r.mu.Unlock()
+			r.greet() // the Connect record still goes first // R-MTP.6
+			return r.t.Send(ctx, dest, rec)
+		}
+	}
+	return nil
 }
 
 func (r *runner) down() {

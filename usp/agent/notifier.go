@@ -28,6 +28,7 @@ type notifier struct {
 	history     []*store.Version
 	periodic    map[string]*schedule
 	boarding    map[string]*boarding
+	triggered   bool                 // the commit at hand is one of TriggerConfigSettings
 	triggers    map[uint32]time.Time // when a Subscription configured last, or will
 	rules       rules
 	live        map[string]int // references that may name live values -> Subscriptions that have them
@@ -155,6 +156,7 @@ func (n *notifier) commit(ctx context.Context, e *store.Entry) {
 			link = true
 		}
 	}
+	n.triggered = strings.HasPrefix(e.Meta.Ref, triggerRef)
 	for num, over := range subs {
 		n.load(head, num, over)
 	}

@@ -335,8 +335,13 @@ func (a *Agent) message(ctx context.Context, p *peer, in mtp.Inbound, payload []
 		return
 	}
 	ticket := p.ticket(req)
+	// The msg_id is free again before the answer leaves: a Controller may use it anew as soon as it has the answer.
+	free := sync.OnceFunc(func() { p.end(id) })
+	if reply := in.Reply; reply != nil {
+		in.Reply = func(ctx context.Context, rec []byte) error { free(); return reply(ctx, rec) }
+	}
 	started := a.spawn("request", func(base context.Context) {
-		defer p.end(id)
+		defer free()
 		defer a.release(p)
 		defer p.leave(ticket)
 		ctx, cancel := context.WithTimeout(base, a.opt.Limits.RequestTime)
@@ -346,7 +351,7 @@ func (a *Agent) message(ctx context.Context, p *peer, in mtp.Inbound, payload []
 	if !started {
 		p.leave(ticket)
 		a.release(p)
-		p.end(id)
+		free()
 	}
 }
 

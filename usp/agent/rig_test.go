@@ -219,7 +219,7 @@ func (c *ctl) waitUp() {
 	c.t.Helper()
 	select {
 	case <-c.up:
-	case <-time.After(5 * time.Second):
+	case <-time.After(soon):
 		c.t.Fatalf("%s: no link", c.eid)
 	}
 }
@@ -276,7 +276,7 @@ func (c *ctl) send(m *uspmsg.Msg) {
 }
 
 func (c *ctl) sendRaw(rec []byte) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()
 	if err := c.end.Send(ctx, "", rec); err != nil && !(c.flaky && errors.Is(err, mtp.ErrNotConnected)) {
 		c.t.Errorf("send: %v", err)
@@ -290,7 +290,7 @@ func (c *ctl) ask(req *uspmsg.Request) *uspmsg.Msg {
 	select {
 	case m := <-w:
 		return m
-	case <-time.After(10 * time.Second):
+	case <-time.After(soon):
 		c.t.Fatalf("no answer to %s", id)
 		return nil
 	}

@@ -68,21 +68,26 @@ func TestThresholdOperators(t *testing.T) {
 }
 
 func TestWatchdog(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.c1.subscribe("w", "Event", watchdogPath)
 	r.c2.subscribe("w", "Event", watchdogPath)
-	row := r.c1.mustAdd(create(watchdogPath, "!Enable", "true", "!ReloadTimerValue", "1", "!Reference", "job", "!SeverityIndication", "Major"))[0]
+	row := r.c1.mustAdd(create(watchdogPath, "!Enable", "true", "!ReloadTimerValue", "4", "!Reference", "job", "!SeverityIndication", "Major"))[0]
 	r.settle()
 	if v, _ := r.c1.get1(row + "Status"); v != "Active" {
 		t.Errorf("Status %q", v)
 	}
-	time.Sleep(600 * time.Millisecond)
+	time.Sleep(time.Second)
+	reset := time.Now()
 	if res := r.c1.result(row+"Reset()", nil); res.GetCmdFailure() != nil {
 		t.Fatal(res)
 	}
-	r.c1.quiet(600 * time.Millisecond) // it would have been over
-	e := r.c1.note(soon).GetEvent()
-	if e.GetObjPath() != row || e.GetEventName() != "Watchdog!" || e.GetParams()["Reference"] != "job" || e.GetParams()["SeverityIndication"] != "Major" || e.GetParams()["ReloadTimerValue"] != "1" {
+	note := r.c1.note(soon)
+	if d := note.at.Sub(reset); d < 4*time.Second {
+		t.Errorf("over %s after the Reset()", d)
+	}
+	e := note.GetEvent()
+	if e.GetObjPath() != row || e.GetEventName() != "Watchdog!" || e.GetParams()["Reference"] != "job" || e.GetParams()["SeverityIndication"] != "Major" || e.GetParams()["ReloadTimerValue"] != "4" {
 		t.Errorf("%v", e)
 	}
 	if v, _ := r.c1.get1(row + "Status"); v != "Expired" {

@@ -42,7 +42,8 @@ func (n *notifier) load(v *store.Version, num uint32, over map[string]string) {
 	}
 	if s == nil {
 		if old, had := n.index.Get(num); had {
-			if p := n.recipient(old); p != nil && n.stillThere(old) {
+			// A Subscription that ends itself as it fires (NotifyAndConfig) is still to be told.
+			if p := n.recipient(old); p != nil && n.stillThere(old) && !n.triggered {
 				p.out.forgetSub(num)
 			}
 			n.index.Remove(num)

@@ -16,6 +16,9 @@ import (
 // each other's work must not write to the flash for ever as fast as it can.
 const triggerPause = time.Second
 
+// triggerRef begins the reference of commits by TriggerConfigSettings.
+const triggerRef = "trigger:"
+
 // maxTriggerSettings is how many entries TriggerConfigSettings may have.
 const maxTriggerSettings = 16
 
@@ -133,7 +136,7 @@ func (n *notifier) trigger(t target) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, a.opt.Limits.RequestTime)
 		defer cancel()
-		res, err := a.engine.Apply(ctx, writer, bridge.Change{Atomic: true, Ref: "trigger:" + id, Ops: ops})
+		res, err := a.engine.Apply(ctx, writer, bridge.Change{Atomic: true, Ref: triggerRef + id, Ops: ops})
 		if err == nil {
 			err = firstError(res)
 		}

@@ -147,9 +147,11 @@ func (c *Controller) Run(ctx context.Context) error {
 func (c *Controller) state(s mtp.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.LinkID == 0 && !s.Up { // a failed attempt, no link went down
-		c.cfg.Log.Debug("usp link attempt failed", "reason", s.Reason)
-		c.reason = s.Reason
+	if s.LinkID == 0 { // no link: a server that listens, or a failed attempt
+		if !s.Up {
+			c.cfg.Log.Debug("usp link attempt failed", "reason", s.Reason)
+			c.reason = s.Reason
+		}
 		return
 	}
 	if !s.Up && s.LinkID != c.link {

@@ -65,7 +65,8 @@ type Handler interface {
 
 // State is reported by a Transport whenever a link comes up or goes down. A client or broker transport has at most one
 // link; a server reports each accepted link with its own LinkID. A transport that cannot even begin (address in use,
-// broker unreachable) reports LinkID 0 with a Reason for each attempt. The callback is called from the transport's
+// broker unreachable) reports LinkID 0 with a Reason for each attempt; a server that begins to listen reports LinkID 0 with Up,
+// which is no link. The callback is called from the transport's
 // goroutines, one call at a time for each link, before the first record of the link is delivered; it must not block.
 type State struct {
 	Up     bool

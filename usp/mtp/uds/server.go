@@ -101,6 +101,7 @@ func (s *Server) listenAndServe(ctx context.Context, h mtp.Handler, onState func
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.guard(ctx, lose) })
+	onState(mtp.State{Up: true})
 	room := make(chan struct{}, s.cfg.MaxConnections)
 	for {
 		nc, err := ln.Accept() // R-UDS.3

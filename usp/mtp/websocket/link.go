@@ -40,6 +40,7 @@ type link struct {
 	ping      time.Duration // 0: no pings and no read deadline
 
 	pongs   chan []byte // answers to pings, cap 1: only the newest matters
+	used    atomic.Bool // it was sent a record
 	closing atomic.Bool // no record is delivered any more
 	closeC  chan []byte // payload of the close frame to send, cap 1: the first wins
 
@@ -55,6 +56,7 @@ func newLink(ws *websocket.Conn, client bool, peer mtp.Identity, maxRecord int, 
 }
 
 func (l *link) send(ctx context.Context, record []byte) error {
+	l.used.Store(true)
 	return l.q.Send(ctx, outbox.Item{Record: record})
 }
 

@@ -74,6 +74,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	links    map[*link]struct{}
+	silent   []*link          // oldest first: sessions that were sent no record when last looked at
 	byID     map[string]*link // newest link of a claim
 	sessions int              // counted from before the handshake
 }
@@ -145,6 +146,7 @@ func (s *Server) Run(ctx context.Context, h mtp.Handler, onState func(mtp.State)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: s.cfg.HandshakeTimeout, IdleTimeout: s.cfg.HandshakeTimeout,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
+	onState(mtp.State{Up: true})
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	var err error
@@ -245,11 +247,26 @@ func (nopHandler) HandleRecord(context.Context, mtp.Inbound) {}
 func (s *Server) reserve() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sessions >= s.cfg.MaxConnections {
+	if s.sessions >= s.cfg.MaxConnections && !s.evict() {
 		return false
 	}
 	s.sessions++
 	return true
+}
+
+// evict ends the oldest session that was never sent a record: strangers must not keep Controllers out, who are greeted as soon
+// as they are there and answered when they ask. Its place is taken before its closing handshake ends; the bound on connections
+// holds all the same.
+func (s *Server) evict() bool {
+	for len(s.silent) > 0 {
+		l := s.silent[0]
+		s.silent = s.silent[1:]
+		if _, open := s.links[l]; open && !l.used.Load() && !l.closing.Load() {
+			l.shut(websocket.CloseTryAgainLater, "no USP traffic, and others want the place")
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Server) unreserve() {
@@ -272,6 +289,7 @@ func (s *Server) enter(l *link) bool {
 		s.byID[id] = l
 	}
 	s.links[l] = struct{}{}
+	s.silent = append(s.silent, l)
 	return true
 }
 
@@ -280,6 +298,12 @@ func (s *Server) leave(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.links, l)
+	for i, q := range s.silent {
+		if q == l {
+			s.silent = append(s.silent[:i], s.silent[i+1:]...)
+			break
+		}
+	}
 	if s.byID[l.peer.Claimed] == l {
 		delete(s.byID, l.peer.Claimed)
 	}

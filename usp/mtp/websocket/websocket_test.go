@@ -329,7 +329,9 @@ func TestConnectionLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		open = append(open, ws)
-		p.Up()
+		if err := p.Up().Send(t.Context(), []byte("welcome")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, resp, _ := dial(t, s, "", nil, "v1.usp"); resp == nil || resp.StatusCode != 503 {
 		t.Errorf("third session: %v", resp)
@@ -343,6 +345,42 @@ func TestConnectionLimit(t *testing.T) {
 		} else if time.Now().After(deadline) {
 			t.Fatalf("place is not freed: %v", err)
 		}
+	}
+}
+
+// Strangers that only sit there give way, the oldest first; who was greeted stays.
+func TestStrangersGiveWay(t *testing.T) {
+	s, p := startServer(t, func(c *ServerConfig) { c.MaxConnections = 32 })
+	greeted, _, err := dial(t, s, "?eid=self::known", nil, "v1.usp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Up().Send(t.Context(), []byte("welcome")); err != nil {
+		t.Fatal(err)
+	}
+	var idle []*websocket.Conn
+	for range 31 {
+		ws, _, err := dial(t, s, "", nil, "v1.usp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Up()
+		idle = append(idle, ws)
+	}
+	for i := range 3 {
+		if _, _, err := dial(t, s, "?eid=self::controller", nil, "v1.usp"); err != nil {
+			t.Fatalf("Controller %d finds no place: %v", i, err)
+		}
+		if code := closeCode(t, idle[i]); code != 1013 {
+			t.Errorf("stranger %d was closed with %d", i, code)
+		}
+	}
+	if _, m, err := greeted.ReadMessage(); err != nil || string(m) != "welcome" {
+		t.Errorf("%q %v", m, err)
+	}
+	p.Send("self::known", []byte("still there"))
+	if _, m, err := greeted.ReadMessage(); err != nil || string(m) != "still there" {
+		t.Errorf("%q %v", m, err)
 	}
 }
 
