@@ -401,7 +401,7 @@ func TestNotifyRetry(t *testing.T) {
 		t.Errorf("repeated after %s", d)
 	}
 	c.setAck(true)
-	c.note(soon) // this one is answered
+	c.note(soon)                                          // this one is answered
 	for quiet, late := false, time.After(soon); !quiet; { // the next may be on its way already
 		select {
 		case <-c.notes:
