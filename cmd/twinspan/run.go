@@ -334,6 +334,9 @@ func (t TLSFiles) mtp() mtp.TLSFiles {
 	return mtp.TLSFiles{CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile}
 }
 
+// timeKnown tells whether the clock was ever set.
+func (c *Config) timeKnown() bool { return time.Now().After(c.Device.ClockKnownAfter) }
+
 // newUSP builds the USP agent. With usp.enabled = false it serves the command line only.
 func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.BootInfo, live *policy.Live) (*agent.Agent, error) {
 	log = log.With("part", "usp")
@@ -349,7 +352,9 @@ func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.Boo
 		limits.Message.RecordSize = n
 	}
 	var factory agent.Factory
-	factory, err = transport.New(transport.Config{TLS: c.USP.TLS.mtp(), MaxRecord: limits.Message.RecordSize, Log: log})
+	files := c.USP.TLS.mtp()
+	files.ClockSet = c.timeKnown // R-SEC.19
+	factory, err = transport.New(transport.Config{TLS: files, MaxRecord: limits.Message.RecordSize, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("usp: %w", err)
 	}
@@ -358,7 +363,7 @@ func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.Boo
 	}
 	return agent.New(agent.Options{
 		EndpointID: c.endpointID(), Engine: engine, Factory: factory, Log: log, SoftwareVersion: c.Device.SoftwareVersion, Boot: boot, Limits: limits,
-		Trust:    agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: c.USP.TrustBroker, AllowServerName: c.USP.TrustServerName, Roots: roots.RootCAs},
+		Trust:    agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: c.USP.TrustBroker, AllowServerName: c.USP.TrustServerName, ClockSet: c.timeKnown, Roots: roots.RootCAs},
 		Local:    &agent.LocalListener{Path: c.socket(), EndpointID: cliEndpoint},
 		Classify: func(endpoint string, roles []string) string { return c.classOf(live, endpoint, roles) },
 	})
@@ -401,7 +406,7 @@ func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger) (*cwmp.CPE, er
 	o := cwmp.Options{
 		Engine: engine, DataDir: c.Data, Log: log, RootCAs: cfg.RootCAs, Certificates: cfg.Certificates, Listen: listen,
 		UDPListen: c.CWMP.UDPListen, DiscoveryFiles: c.CWMP.DHCPFiles, MaxBody: int64(c.Limits.SOAPBytes), MaxDepth: c.Limits.SOAPDepth, MaxFileSize: c.Limits.TransferBytes, ReplyTimeout: time.Duration(c.CWMP.Timeout),
-		TimeKnown: func() bool { return time.Now().After(c.Device.ClockKnownAfter) },
+		TimeKnown: c.timeKnown,
 	}
 	if len(c.Hooks.Install) > 0 {
 		o.Installer = &cwmp.ExecInstaller{Command: c.Hooks.Install, Restart: true}

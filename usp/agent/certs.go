@@ -154,10 +154,11 @@ func (a *Agent) judge(chain []*x509.Certificate) verdict {
 	if known {
 		return v
 	}
+	at := a.moment(chain)
 	v = a.weigh(an, chain)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.cur == an {
+	if t.cur == an && at.IsZero() { // what was decided without a clock is decided again with one
 		if t.seen == nil || len(t.seen) >= 64 { // it is only a cache
 			t.seen = map[*x509.Certificate]verdict{}
 		}
@@ -167,7 +168,8 @@ func (a *Agent) judge(chain []*x509.Certificate) verdict {
 }
 
 func (a *Agent) weigh(an *anchors, chain []*x509.Certificate) (v verdict) {
-	opt := x509.VerifyOptions{Roots: an.pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	opt := x509.VerifyOptions{Roots: an.pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		CurrentTime: a.moment(chain)}
 	for _, c := range chain[1:] {
 		opt.Intermediates.AddCert(c)
 	}
@@ -219,21 +221,29 @@ func (a *Agent) acceptLink(chain []*x509.Certificate, name string) error {
 		}
 		known = true
 		if same, _ := a.pinned(c.row, chain); same {
-			return validDates(leaf)
+			return a.validDates(leaf)
 		}
 	}
 	switch {
 	case v.link && (name == "" || known || leaf.VerifyHostname(name) == nil):
 		return nil
 	case name == "" && !known && a.anchors().tofu && a.trust.Untrusted(a.store.Head()) != "":
-		return validDates(leaf) // trust on first use, for strangers that come to us only
+		return a.validDates(leaf) // trust on first use, for strangers that come to us only
 	}
 	return errUntrusted
 }
 
+// moment is when a chain has to be valid: zero, which is now, if the clock is known; else a moment when it can be.
+func (a *Agent) moment(chain []*x509.Certificate) time.Time {
+	if set := a.opt.Trust.ClockSet; set == nil || set() {
+		return time.Time{}
+	}
+	return mtp.LatestStart(chain)
+}
+
 // validDates is what is left to check of a certificate that nobody vouches for. // R-SEC.20
-func validDates(c *x509.Certificate) error {
-	if now := time.Now(); now.Before(c.NotBefore) || now.After(c.NotAfter) {
+func (a *Agent) validDates(c *x509.Certificate) error {
+	if now := time.Now(); a.moment(nil).IsZero() && (now.Before(c.NotBefore) || now.After(c.NotAfter)) {
 		return errExpired
 	}
 	return nil
@@ -398,7 +408,7 @@ func (a *Agent) verifySignature(id mtp.Identity, rec *usp.Record) error {
 			return errSignature
 		}
 	}
-	if len(chain) == 0 || validDates(chain[0]) != nil {
+	if len(chain) == 0 || a.validDates(chain[0]) != nil {
 		return errSignature
 	}
 	row := ""

@@ -70,6 +70,8 @@ type TrustPolicy struct {
 	// AllowServerName accepts a TLS server that the agent dialled and whose certificate names the host but no Endpoint
 	// ID, for the Controller that is configured for this link. The standard wants the Endpoint ID in the certificate.
 	AllowServerName bool
+	// ClockSet tells whether the clock is known; while it returns false the dates of certificates do not count. nil: it is.
+	ClockSet func() bool
 	// Roots are trusted CAs besides those of ControllerTrust.Credential., without a Role; nil: the system's.
 	Roots *x509.CertPool
 }

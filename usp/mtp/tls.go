@@ -131,14 +131,21 @@ func verifyPeer(cs tls.ConnectionState, roots *x509.CertPool, name string, usage
 		opt.Intermediates.AddCert(c)
 	}
 	if !clock { // R-MTP.2; with a clock the library compares with now: R-MTP.3
-		for _, c := range cs.PeerCertificates {
-			if t := c.NotBefore.Add(time.Second); t.After(opt.CurrentTime) {
-				opt.CurrentTime = t
-			}
-		}
+		opt.CurrentTime = LatestStart(cs.PeerCertificates)
 	}
 	_, err := cs.PeerCertificates[0].Verify(opt)
 	return err
+}
+
+// LatestStart is a moment at which every certificate of a chain has begun to be valid; never the zero time.
+func LatestStart(chain []*x509.Certificate) time.Time {
+	at := time.Unix(0, 0)
+	for _, c := range chain {
+		if t := c.NotBefore.Add(time.Second); t.After(at) {
+			at = t
+		}
+	}
+	return at
 }
 
 // PeerIdentity is the Identity that a TLS connection proves.

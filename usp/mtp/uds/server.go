@@ -245,7 +245,7 @@ func (s *Server) listen(ctx context.Context) (ln *net.UnixListener, unlock func(
 		return nil, nil, fmt.Errorf("uds: listen: %w", err)
 	}
 	ln = l.(*net.UnixListener)
-	ln.SetUnlinkOnClose(false) // guard removes the file, if it is still this one
+	ln.SetUnlinkOnClose(false)                              // guard removes the file, if it is still this one
 	if err = os.Chmod(s.cfg.Path, s.cfg.Mode); err != nil { // umask may have taken wanted bits away
 		ln.Close()
 		return nil, nil, fmt.Errorf("uds: set mode of the socket: %w", err)
