@@ -36,10 +36,10 @@ func touchesReach(*store.Entry) bool                                 { return fa
 
 func (o *Options) checkReach() error {
 	if len(o.DiscoveryFiles) > 0 {
-		return errors.New("cwmp: Options.DiscoveryFiles: discovery by DHCP is not in this build; make agent OMIT= builds one that has it")
+		return errors.New("cwmp: Options.DiscoveryFiles: discovery by DHCP is not in this build; the tag omit_reach left it out")
 	}
 	if o.UDPListen != "" && o.UDPListen != "off" {
-		return errors.New("cwmp: Options.UDPListen: UDP connection requests are not in this build; make agent OMIT= builds one that has them")
+		return errors.New("cwmp: Options.UDPListen: UDP connection requests are not in this build; the tag omit_reach left them out")
 	}
 	return nil
 }

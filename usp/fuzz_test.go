@@ -3,11 +3,11 @@ package usp
 import (
 	"errors"
 	"path/filepath"
+	"reflect"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"twinspan/usp/uspmsg"
+	"twinspan/usp/wire"
 )
 
 // seedMessages are one message of every kind that a fuzzer should know.
@@ -51,7 +51,7 @@ func FuzzMessage(f *testing.F) {
 			}
 			return
 		}
-		out, err := proto.Marshal(m)
+		out, err := wire.Marshal(m)
 		if err != nil {
 			t.Fatalf("encode: %v", err)
 		}
@@ -59,7 +59,7 @@ func FuzzMessage(f *testing.F) {
 		if err != nil {
 			t.Fatalf("decode again: %v", err)
 		}
-		if !proto.Equal(m, again) {
+		if !reflect.DeepEqual(m, again) {
 			t.Fatalf("changed:\n%v\n%v", m, again)
 		}
 		if TypeOf(m) == uspmsg.Header_ERROR && m.Body.GetError() == nil {
@@ -87,7 +87,7 @@ func FuzzRecord(f *testing.F) {
 			return
 		}
 		if r.Kind != KindMessage {
-			out, err := proto.Marshal(r.Raw)
+			out, err := wire.Marshal(r.Raw)
 			if err != nil {
 				t.Fatal(err)
 			}

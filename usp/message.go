@@ -5,9 +5,9 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	"twinspan/usp/uspmsg"
+	"twinspan/usp/wire"
 )
 
 // MaxMsgID is the longest msg_id in bytes that we take. The standard has no bound, but msg_ids are kept and echoed.
@@ -41,18 +41,17 @@ func DecodeMessage(payload []byte, lim Limits) (*uspmsg.Msg, error) {
 	if len(payload) > lim.RecordSize {
 		return fail(CodeResourcesExceeded, fmt.Sprintf("message of %d bytes is larger than %d", len(payload), lim.RecordSize))
 	}
-	items := lim.Items
-	if err := msgShape().scan(payload, &items); err != nil {
+	m, items := new(uspmsg.Msg), lim.Items
+	if err := wire.Scan(payload, m, &items); err != nil { // finds what decoding would merge or drop, before anything is allocated
 		switch {
-		case errors.Is(err, errOneof), errors.Is(err, errTwice):
+		case errors.Is(err, wire.ErrOneof), errors.Is(err, wire.ErrTwice):
 			return fail(CodeInvalidArguments, err.Error()) // R-ENC.5
-		case errors.Is(err, errItems):
+		case errors.Is(err, wire.ErrItems):
 			return fail(CodeResourcesExceeded, fmt.Sprintf("message holds more than %d elements", lim.Items))
 		}
 		return fail(CodeMessageFailed, "message cannot be decoded")
 	}
-	m := new(uspmsg.Msg)
-	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(payload, m); err != nil {
+	if err := wire.Unmarshal(payload, m); err != nil {
 		return fail(CodeMessageFailed, "message cannot be decoded") // R-ENC.0, R-MSG.5
 	}
 	if code, text := checkMessage(m, payload); code != 0 {
@@ -183,9 +182,7 @@ func peek(payload []byte) (id string, isRequest, unknownKind bool) {
 				if num == 1 {
 					isRequest = true
 					each(v, func(num protowire.Number, _ []byte) {
-						if _, known := msgShape().fields[2].sub.fields[1].sub.fields[num]; !known {
-							unknownKind = true
-						}
+						unknownKind = unknownKind || !wire.Has((*uspmsg.Request)(nil), num)
 					})
 				}
 			})

@@ -3,20 +3,20 @@ package usp
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"twinspan/usp/uspmsg"
+	"twinspan/usp/wire"
 )
 
-func encode(t testing.TB, m proto.Message) []byte {
+func encode(t testing.TB, m wire.Message) []byte {
 	t.Helper()
-	b, err := proto.Marshal(m)
+	b, err := wire.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,47 +121,28 @@ func TestAmplification(t *testing.T) {
 // TestTypeOf makes every alternative of both oneofs and compares its msg_type with the name of the field, so that a
 // forgotten case shows.
 func TestTypeOf(t *testing.T) {
-	for _, side := range []proto.Message{&uspmsg.Request{}, &uspmsg.Response{}} {
-		fields := side.ProtoReflect().Descriptor().Oneofs().Get(0).Fields()
-		for i := range fields.Len() {
-			f := fields.Get(i)
+	for _, side := range []interface{ OneofWrappers() []any }{&uspmsg.Request{}, &uspmsg.Response{}} {
+		for _, alternative := range side.OneofWrappers() {
+			w := reflect.New(reflect.TypeOf(alternative).Elem())
+			f := w.Elem().Type().Field(0)
+			w.Elem().Field(0).Set(reflect.New(f.Type.Elem()))
 			m := &uspmsg.Msg{Header: &uspmsg.Header{MsgId: "1"}, Body: &uspmsg.Body{}}
-			body := side.ProtoReflect().New()
-			body.Set(f, body.NewField(f))
-			switch b := body.Interface().(type) {
+			switch side.(type) {
 			case *uspmsg.Request:
-				m.Body.MsgBody = &uspmsg.Body_Request{Request: b}
+				r := &uspmsg.Request{}
+				reflect.ValueOf(r).Elem().FieldByName("ReqType").Set(w)
+				m.Body.MsgBody = &uspmsg.Body_Request{Request: r}
 			case *uspmsg.Response:
-				m.Body.MsgBody = &uspmsg.Body_Response{Response: b}
+				r := &uspmsg.Response{}
+				reflect.ValueOf(r).Elem().FieldByName("RespType").Set(w)
+				m.Body.MsgBody = &uspmsg.Body_Response{Response: r}
 			}
-			want := strings.ToUpper(string(f.Name()))
-			want = strings.Replace(want, "PROTOCOL", "PROTO", 1)
+			_, name, _ := strings.Cut(f.Tag.Get("protobuf"), "name=")
+			name, _, _ = strings.Cut(name, ",")
+			want := strings.Replace(strings.ToUpper(name), "PROTOCOL", "PROTO", 1)
 			if got := TypeOf(m).String(); got != want {
-				t.Errorf("%s: msg_type %s, want %s", f.Name(), got, want)
+				t.Errorf("%s: msg_type %s, want %s", name, got, want)
 			}
 		}
 	}
-}
-
-// TestSchemaFitsScan checks what scan assumes of the schema: field numbers below 64, one oneof a message, no cycles.
-func TestSchemaFitsScan(t *testing.T) {
-	var walk func(d protoreflect.MessageDescriptor, depth int)
-	walk = func(d protoreflect.MessageDescriptor, depth int) {
-		if depth > 20 {
-			t.Fatalf("%s: cycle", d.FullName())
-		}
-		if d.Oneofs().Len() > 2 {
-			t.Errorf("%s has %d oneofs", d.FullName(), d.Oneofs().Len())
-		}
-		for i := range d.Fields().Len() {
-			f := d.Fields().Get(i)
-			if f.Number() >= 64 {
-				t.Errorf("%s has number %d", f.FullName(), f.Number())
-			}
-			if f.Kind() == protoreflect.MessageKind {
-				walk(f.Message(), depth+1)
-			}
-		}
-	}
-	walk((&uspmsg.Msg{}).ProtoReflect().Descriptor(), 0)
 }

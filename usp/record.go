@@ -5,10 +5,10 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	"twinspan/usp/uspmsg"
 	"twinspan/usp/usprecord"
+	"twinspan/usp/wire"
 )
 
 // Versions of USP as this project speaks them.
@@ -73,16 +73,15 @@ func OpenRecord(data []byte, self string, lim Limits) (*Record, error) {
 		return nil, &RecordError{Code: CodeRecordUnparsable, Action: Reject,
 			Text: fmt.Sprintf("record of %d bytes is larger than %d", len(data), lim.RecordSize)}
 	}
-	items := lim.Items
-	if err := recordShape().scan(data, &items); err != nil {
+	raw, items := new(usprecord.Record), lim.Items
+	if err := wire.Scan(data, raw, &items); err != nil {
 		act := Reject
-		if errors.Is(err, errOneof) {
+		if errors.Is(err, wire.ErrOneof) {
 			act = Ignore // R-ENC.4
 		}
 		return nil, &RecordError{Code: CodeRecordUnparsable, Text: err.Error(), Action: act}
 	}
-	raw := new(usprecord.Record)
-	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, raw); err != nil {
+	if err := wire.Unmarshal(data, raw); err != nil {
 		return nil, &RecordError{Code: CodeRecordUnparsable, Text: "not a USP record", Action: Reject} // R-ENC.1
 	}
 	if err := checkAddresses(raw, self); err != nil {
@@ -179,15 +178,12 @@ const (
 // WrapMessage encodes a Message into a plaintext record without session context. The message is encoded once, straight
 // into the record.
 func WrapMessage(from, to string, m *uspmsg.Msg) ([]byte, error) {
-	opt := proto.MarshalOptions{UseCachedSize: true}
-	size := proto.Size(m)
-	b := appendHead(nil, from, to, size+16)
-	b = appendPayloadHead(b, size)
-	b, err := opt.MarshalAppend(b, m)
+	sized, err := wire.Measure(m)
 	if err != nil {
 		return nil, fmt.Errorf("usp: encode message: %w", err)
 	}
-	return b, nil
+	b := appendHead(nil, from, to, sized.Size+16)
+	return sized.Append(appendPayloadHead(b, sized.Size)), nil
 }
 
 // WrapPayload makes a record of an encoded Message.
@@ -221,7 +217,7 @@ func appendHead(b []byte, from, to string, room int) []byte {
 func wrapRaw(from, to string, set func(*usprecord.Record)) []byte {
 	r := &usprecord.Record{Version: Version, ToId: to, FromId: from}
 	set(r)
-	b, err := proto.Marshal(r)
+	b, err := wire.Marshal(r)
 	if err != nil {
 		// Only invalid UTF-8 can do this; IDs are checked where they enter, topics by the broker. An empty slice is
 		// refused by every transport.

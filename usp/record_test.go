@@ -7,10 +7,10 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	"twinspan/usp/uspmsg"
 	"twinspan/usp/usprecord"
+	"twinspan/usp/wire"
 )
 
 const (
@@ -34,11 +34,11 @@ func mustWrap(t testing.TB, from, to string, m *uspmsg.Msg) []byte {
 // TestWrapEqualsGenerated compares the hand-written record encoding with the generated one, byte for byte.
 func TestWrapEqualsGenerated(t *testing.T) {
 	m := getMsg("m1", "Device.DeviceInfo.", strings.Repeat("x", 300))
-	payload, err := proto.Marshal(m)
+	payload, err := wire.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := proto.Marshal(&usprecord.Record{
+	want, err := wire.Marshal(&usprecord.Record{
 		Version: Version, ToId: self, FromId: peer,
 		RecordType: &usprecord.Record_NoSessionContext{NoSessionContext: &usprecord.NoSessionContextRecord{Payload: payload}},
 	})
@@ -86,7 +86,7 @@ func marshalRecord(t testing.TB, change func(*usprecord.Record)) []byte {
 	r := &usprecord.Record{Version: Version, ToId: self, FromId: peer,
 		RecordType: &usprecord.Record_NoSessionContext{NoSessionContext: &usprecord.NoSessionContextRecord{Payload: []byte{1}}}}
 	change(r)
-	b, err := proto.Marshal(r)
+	b, err := wire.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,8 @@ import (
 	"encoding/hex"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"twinspan/usp/usprecord"
+	"twinspan/usp/wire"
 )
 
 func TestSignature(t *testing.T) {
@@ -38,7 +37,14 @@ func TestSignature(t *testing.T) {
 		"signature": func(r *usprecord.Record) { r.MacSignature[8] ^= 1 },
 		"none":      func(r *usprecord.Record) { r.MacSignature = nil },
 	} {
-		bad := proto.Clone(rec).(*usprecord.Record)
+		b, err := wire.Marshal(rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := new(usprecord.Record)
+		if err := wire.Unmarshal(b, bad); err != nil {
+			t.Fatal(err)
+		}
 		change(bad)
 		if VerifySignature(bad, key.Public()) == nil {
 			t.Errorf("%s: changed and believed", name)

@@ -10,5 +10,5 @@ import (
 
 // newSim refuses: a device needs no simulation of itself.
 func newSim(map[string]any) (datamodel.Provider, error) {
-	return nil, errors.New(`provider "sim" is not in this build; make agent OMIT= builds one that has it`)
+	return nil, errors.New(`provider "sim" is not in this build; the tag omit_sim left it out`)
 }

@@ -6,13 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"twinspan/datamodel"
 	"twinspan/usp"
 	"twinspan/usp/mtp"
 	"twinspan/usp/uspmsg"
 	"twinspan/usp/usprecord"
+	"twinspan/usp/wire"
 )
 
 // imageBox takes firmware downloads.
@@ -133,7 +132,7 @@ func messageRecord(t testing.TB, from string, req *uspmsg.Request) *usprecord.Re
 
 func encode(t testing.TB, rec *usprecord.Record) []byte {
 	t.Helper()
-	b, err := proto.Marshal(rec)
+	b, err := wire.Marshal(rec)
 	if err != nil {
 		t.Fatal(err)
 	}

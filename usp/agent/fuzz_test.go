@@ -5,11 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"twinspan/usp"
 	"twinspan/usp/mtp"
 	"twinspan/usp/uspmsg"
+	"twinspan/usp/wire"
 )
 
 // FuzzMessage gives the dispatcher any decodable request. It runs on the test's goroutine, so that a panic is seen.
@@ -27,7 +26,7 @@ func FuzzMessage(f *testing.F) {
 		{ReqType: &uspmsg.Request_Notify{Notify: &uspmsg.Notify{SubscriptionId: "x", Notification: &uspmsg.Notify_Event_{Event: &uspmsg.Notify_Event{}}}}},
 		{ReqType: &uspmsg.Request_GetSupportedProtocol{GetSupportedProtocol: &uspmsg.GetSupportedProtocol{}}},
 	} {
-		b, err := proto.Marshal(req)
+		b, err := wire.Marshal(req)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -38,10 +37,10 @@ func FuzzMessage(f *testing.F) {
 	n := 0
 	f.Fuzz(func(t *testing.T, b []byte) {
 		req := new(uspmsg.Request)
-		if proto.Unmarshal(b, req) != nil {
+		if wire.Unmarshal(b, req) != nil {
 			return
 		}
-		payload, err := proto.Marshal(usp.NewRequest("fuzz", req))
+		payload, err := wire.Marshal(usp.NewRequest("fuzz", req))
 		if err != nil {
 			return
 		}

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"twinspan/bridge"
 	"twinspan/datamodel"
 	"twinspan/store"
@@ -18,6 +16,7 @@ import (
 	"twinspan/usp/agent/subscribe"
 	"twinspan/usp/agent/trust"
 	"twinspan/usp/uspmsg"
+	"twinspan/usp/wire"
 )
 
 // notifier decides who is told what. Its goroutine owns everything in it; the others send it events and closures.
@@ -398,7 +397,7 @@ func (n *notifier) notify(t target, m *uspmsg.Notify, path string) {
 	m.SendResp = t.sub.Retry
 	n.seq++
 	id := n.bootID + "-" + strconv.FormatUint(n.seq, 10)
-	payload, err := proto.Marshal(usp.NewRequest(id, &uspmsg.Request{ReqType: &uspmsg.Request_Notify{Notify: m}}))
+	payload, err := wire.Marshal(usp.NewRequest(id, &uspmsg.Request{ReqType: &uspmsg.Request_Notify{Notify: m}}))
 	if err != nil {
 		n.a.opt.Log.Error("usp_encode_failed", "subscription", t.sub.ID, "error", err.Error())
 		return

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"google.golang.org/protobuf/proto"
 
 	"twinspan/bridge"
 	"twinspan/datamodel"
@@ -21,6 +20,7 @@ import (
 	"twinspan/usp/mtp/memory"
 	"twinspan/usp/uspmsg"
 	"twinspan/usp/usprecord"
+	"twinspan/usp/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -229,7 +229,7 @@ func (c *ctl) setAck(on bool) { c.mu.Lock(); c.ack = on; c.mu.Unlock() }
 // HandleRecord implements mtp.Handler.
 func (c *ctl) HandleRecord(ctx context.Context, in mtp.Inbound) {
 	var rec usprecord.Record
-	if err := proto.Unmarshal(in.Record, &rec); err != nil {
+	if err := wire.Unmarshal(in.Record, &rec); err != nil {
 		c.t.Errorf("bad record from the agent: %v", err)
 		return
 	}

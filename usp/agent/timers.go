@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"twinspan/bridge"
 	"twinspan/datamodel"
 	"twinspan/store"
@@ -15,6 +13,7 @@ import (
 	"twinspan/usp/agent/subscribe"
 	"twinspan/usp/agent/trust"
 	"twinspan/usp/uspmsg"
+	"twinspan/usp/wire"
 )
 
 // The notifier's tables and timers: Subscription rows, TimeToLive, Periodic!, onboarding.
@@ -250,7 +249,7 @@ func (n *notifier) sendOnboard(c *controller, b *boarding) {
 	}
 	n.seq++
 	id := n.bootID + "-" + strconv.FormatUint(n.seq, 10)
-	payload, err := proto.Marshal(usp.NewRequest(id, &uspmsg.Request{ReqType: &uspmsg.Request_Notify{Notify: &uspmsg.Notify{
+	payload, err := wire.Marshal(usp.NewRequest(id, &uspmsg.Request{ReqType: &uspmsg.Request_Notify{Notify: &uspmsg.Notify{
 		SendResp: true,
 		Notification: &uspmsg.Notify_OnBoardReq{OnBoardReq: &uspmsg.Notify_OnBoardRequest{
 			Oui: value("ManufacturerOUI"), ProductClass: value("ProductClass"), SerialNumber: value("SerialNumber"),

@@ -10,8 +10,8 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"twinspan/usp/uspmsg"
-	"twinspan/usp/usprecord"
+	"twinspan/usp/proto/internal/refmsg"
+	"twinspan/usp/proto/internal/refrecord"
 )
 
 // TestWireFormat compares the generated code with testdata/fields.tsv in both directions: nothing missing, nothing more,
@@ -19,7 +19,7 @@ import (
 func TestWireFormat(t *testing.T) {
 	want := readFacts(t)
 	got := map[string]bool{}
-	for _, f := range []protoreflect.FileDescriptor{uspmsg.File_usp_msg_proto, usprecord.File_usp_record_proto} {
+	for _, f := range []protoreflect.FileDescriptor{refmsg.File_usp_msg_proto, refrecord.File_usp_record_proto} {
 		describe(f.Messages(), got)
 	}
 	var diff []string

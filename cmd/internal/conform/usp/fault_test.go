@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
-	"google.golang.org/protobuf/proto"
 
 	"twinspan/usp/mtp"
 	"twinspan/usp/uspmsg"
 	"twinspan/usp/usprecord"
+	"twinspan/usp/wire"
 )
 
 // liar is a transport whose agent lies: it alters the messages of the agent before the Controller sees them.
@@ -44,7 +44,7 @@ type liarHandler struct {
 func (h *liarHandler) HandleRecord(ctx context.Context, in mtp.Inbound) {
 	var rec usprecord.Record
 	var msg uspmsg.Msg
-	if proto.Unmarshal(in.Record, &rec) != nil || rec.GetNoSessionContext() == nil || proto.Unmarshal(rec.GetNoSessionContext().GetPayload(), &msg) != nil {
+	if wire.Unmarshal(in.Record, &rec) != nil || rec.GetNoSessionContext() == nil || wire.Unmarshal(rec.GetNoSessionContext().GetPayload(), &msg) != nil {
 		h.h.HandleRecord(ctx, in)
 		return
 	}
@@ -58,8 +58,8 @@ func (h *liarHandler) HandleRecord(ctx context.Context, in mtp.Inbound) {
 		return
 	}
 	if what != kept {
-		rec.GetNoSessionContext().Payload, _ = proto.Marshal(&msg) // a decoded message can be encoded
-		in.Record, _ = proto.Marshal(&rec)
+		rec.GetNoSessionContext().Payload, _ = wire.Marshal(&msg) // a decoded message can be encoded
+		in.Record, _ = wire.Marshal(&rec)
 	}
 	h.h.HandleRecord(ctx, in)
 	if what == twice {

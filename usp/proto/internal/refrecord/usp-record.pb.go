@@ -6,7 +6,7 @@
 // 	protoc        v3.21.12
 // source: usp-record.proto
 
-package usprecord
+package refrecord
 
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -64,6 +64,11 @@ func (x Record_PayloadSecurity) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// Deprecated: Use Record_PayloadSecurity.Descriptor instead.
+func (Record_PayloadSecurity) EnumDescriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{0, 0}
+}
+
 type SessionContextRecord_PayloadSARState int32
 
 const (
@@ -111,6 +116,11 @@ func (x SessionContextRecord_PayloadSARState) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// Deprecated: Use SessionContextRecord_PayloadSARState.Descriptor instead.
+func (SessionContextRecord_PayloadSARState) EnumDescriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{2, 0}
+}
+
 type MQTTConnectRecord_MQTTVersion int32
 
 const (
@@ -152,6 +162,11 @@ func (x MQTTConnectRecord_MQTTVersion) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// Deprecated: Use MQTTConnectRecord_MQTTVersion.Descriptor instead.
+func (MQTTConnectRecord_MQTTVersion) EnumDescriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{4, 0}
+}
+
 type STOMPConnectRecord_STOMPVersion int32
 
 const (
@@ -190,6 +205,11 @@ func (x STOMPConnectRecord_STOMPVersion) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// Deprecated: Use STOMPConnectRecord_STOMPVersion.Descriptor instead.
+func (STOMPConnectRecord_STOMPVersion) EnumDescriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{5, 0}
+}
+
 type Record struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Version         string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"` // of USP as the sender speaks it, "1.4"
@@ -219,6 +239,10 @@ func (x *Record) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Record) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
@@ -231,6 +255,11 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Record.ProtoReflect.Descriptor instead.
+func (*Record) Descriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Record) GetVersion() string {
@@ -406,6 +435,10 @@ func (x *NoSessionContextRecord) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *NoSessionContextRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*NoSessionContextRecord) ProtoMessage() {}
 
 func (x *NoSessionContextRecord) ProtoReflect() protoreflect.Message {
@@ -418,6 +451,11 @@ func (x *NoSessionContextRecord) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoSessionContextRecord.ProtoReflect.Descriptor instead.
+func (*NoSessionContextRecord) Descriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *NoSessionContextRecord) GetPayload() []byte {
@@ -448,6 +486,10 @@ func (x *SessionContextRecord) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SessionContextRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SessionContextRecord) ProtoMessage() {}
 
 func (x *SessionContextRecord) ProtoReflect() protoreflect.Message {
@@ -460,6 +502,11 @@ func (x *SessionContextRecord) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionContextRecord.ProtoReflect.Descriptor instead.
+func (*SessionContextRecord) Descriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SessionContextRecord) GetSessionId() uint64 {
@@ -524,6 +571,10 @@ func (x *WebSocketConnectRecord) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *WebSocketConnectRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*WebSocketConnectRecord) ProtoMessage() {}
 
 func (x *WebSocketConnectRecord) ProtoReflect() protoreflect.Message {
@@ -536,6 +587,11 @@ func (x *WebSocketConnectRecord) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebSocketConnectRecord.ProtoReflect.Descriptor instead.
+func (*WebSocketConnectRecord) Descriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{3}
 }
 
 type MQTTConnectRecord struct {
@@ -553,6 +609,10 @@ func (x *MQTTConnectRecord) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *MQTTConnectRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*MQTTConnectRecord) ProtoMessage() {}
 
 func (x *MQTTConnectRecord) ProtoReflect() protoreflect.Message {
@@ -565,6 +625,11 @@ func (x *MQTTConnectRecord) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MQTTConnectRecord.ProtoReflect.Descriptor instead.
+func (*MQTTConnectRecord) Descriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MQTTConnectRecord) GetVersion() MQTTConnectRecord_MQTTVersion {
@@ -596,6 +661,10 @@ func (x *STOMPConnectRecord) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *STOMPConnectRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*STOMPConnectRecord) ProtoMessage() {}
 
 func (x *STOMPConnectRecord) ProtoReflect() protoreflect.Message {
@@ -608,6 +677,11 @@ func (x *STOMPConnectRecord) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use STOMPConnectRecord.ProtoReflect.Descriptor instead.
+func (*STOMPConnectRecord) Descriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *STOMPConnectRecord) GetVersion() STOMPConnectRecord_STOMPVersion {
@@ -637,6 +711,10 @@ func (x *UDSConnectRecord) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *UDSConnectRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*UDSConnectRecord) ProtoMessage() {}
 
 func (x *UDSConnectRecord) ProtoReflect() protoreflect.Message {
@@ -649,6 +727,11 @@ func (x *UDSConnectRecord) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UDSConnectRecord.ProtoReflect.Descriptor instead.
+func (*UDSConnectRecord) Descriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{6}
 }
 
 type DisconnectRecord struct {
@@ -666,6 +749,10 @@ func (x *DisconnectRecord) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DisconnectRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DisconnectRecord) ProtoMessage() {}
 
 func (x *DisconnectRecord) ProtoReflect() protoreflect.Message {
@@ -678,6 +765,11 @@ func (x *DisconnectRecord) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectRecord.ProtoReflect.Descriptor instead.
+func (*DisconnectRecord) Descriptor() ([]byte, []int) {
+	return file_usp_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DisconnectRecord) GetReason() string {

@@ -7,7 +7,7 @@
 // 	protoc        v3.21.12
 // source: usp-msg.proto
 
-package uspmsg
+package refmsg
 
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -129,6 +129,11 @@ func (x Header_MsgType) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// Deprecated: Use Header_MsgType.Descriptor instead.
+func (Header_MsgType) EnumDescriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{1, 0}
+}
+
 type GetSupportedDMResp_ParamAccessType int32
 
 const (
@@ -171,6 +176,11 @@ func (GetSupportedDMResp_ParamAccessType) Type() protoreflect.EnumType {
 
 func (x GetSupportedDMResp_ParamAccessType) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_ParamAccessType.Descriptor instead.
+func (GetSupportedDMResp_ParamAccessType) EnumDescriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type GetSupportedDMResp_ObjAccessType int32
@@ -218,6 +228,11 @@ func (GetSupportedDMResp_ObjAccessType) Type() protoreflect.EnumType {
 
 func (x GetSupportedDMResp_ObjAccessType) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_ObjAccessType.Descriptor instead.
+func (GetSupportedDMResp_ObjAccessType) EnumDescriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 1}
 }
 
 type GetSupportedDMResp_ParamValueType int32
@@ -288,6 +303,11 @@ func (x GetSupportedDMResp_ParamValueType) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// Deprecated: Use GetSupportedDMResp_ParamValueType.Descriptor instead.
+func (GetSupportedDMResp_ParamValueType) EnumDescriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 2}
+}
+
 type GetSupportedDMResp_ValueChangeType int32
 
 const (
@@ -330,6 +350,11 @@ func (GetSupportedDMResp_ValueChangeType) Type() protoreflect.EnumType {
 
 func (x GetSupportedDMResp_ValueChangeType) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_ValueChangeType.Descriptor instead.
+func (GetSupportedDMResp_ValueChangeType) EnumDescriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 3}
 }
 
 type GetSupportedDMResp_CmdType int32
@@ -376,6 +401,11 @@ func (x GetSupportedDMResp_CmdType) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
+// Deprecated: Use GetSupportedDMResp_CmdType.Descriptor instead.
+func (GetSupportedDMResp_CmdType) EnumDescriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 4}
+}
+
 // Header and body are both needed, though proto3 cannot say so.
 type Msg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -392,6 +422,10 @@ func (x *Msg) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Msg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Msg) ProtoMessage() {}
 
 func (x *Msg) ProtoReflect() protoreflect.Message {
@@ -404,6 +438,11 @@ func (x *Msg) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Msg.ProtoReflect.Descriptor instead.
+func (*Msg) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Msg) GetHeader() *Header {
@@ -435,6 +474,10 @@ func (x *Header) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Header) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
@@ -447,6 +490,11 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Header.ProtoReflect.Descriptor instead.
+func (*Header) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Header) GetMsgId() string {
@@ -482,6 +530,10 @@ func (x *Body) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Body) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
@@ -494,6 +546,11 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Body.ProtoReflect.Descriptor instead.
+func (*Body) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Body) GetMsgBody() isBody_MsgBody {
@@ -579,6 +636,10 @@ func (x *Request) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Request) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
@@ -591,6 +652,11 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Request.ProtoReflect.Descriptor instead.
+func (*Request) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Request) GetReqType() isRequest_ReqType {
@@ -796,6 +862,10 @@ func (x *Response) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Response) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
@@ -808,6 +878,11 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Response.ProtoReflect.Descriptor instead.
+func (*Response) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Response) GetRespType() isResponse_RespType {
@@ -1003,6 +1078,10 @@ func (x *Error) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Error) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
@@ -1015,6 +1094,11 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Error.ProtoReflect.Descriptor instead.
+func (*Error) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Error) GetErrCode() uint32 {
@@ -1053,6 +1137,10 @@ func (x *Get) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Get) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Get) ProtoMessage() {}
 
 func (x *Get) ProtoReflect() protoreflect.Message {
@@ -1065,6 +1153,11 @@ func (x *Get) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Get.ProtoReflect.Descriptor instead.
+func (*Get) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Get) GetParamPaths() []string {
@@ -1095,6 +1188,10 @@ func (x *GetResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetResp) ProtoMessage() {}
 
 func (x *GetResp) ProtoReflect() protoreflect.Message {
@@ -1107,6 +1204,11 @@ func (x *GetResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetResp.ProtoReflect.Descriptor instead.
+func (*GetResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetResp) GetReqPathResults() []*GetResp_RequestedPathResult {
@@ -1135,6 +1237,10 @@ func (x *GetSupportedDM) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedDM) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedDM) ProtoMessage() {}
 
 func (x *GetSupportedDM) ProtoReflect() protoreflect.Message {
@@ -1147,6 +1253,11 @@ func (x *GetSupportedDM) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedDM.ProtoReflect.Descriptor instead.
+func (*GetSupportedDM) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetSupportedDM) GetObjPaths() []string {
@@ -1205,6 +1316,10 @@ func (x *GetSupportedDMResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedDMResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedDMResp) ProtoMessage() {}
 
 func (x *GetSupportedDMResp) ProtoReflect() protoreflect.Message {
@@ -1217,6 +1332,11 @@ func (x *GetSupportedDMResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedDMResp.ProtoReflect.Descriptor instead.
+func (*GetSupportedDMResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetSupportedDMResp) GetReqObjResults() []*GetSupportedDMResp_RequestedObjectResult {
@@ -1241,6 +1361,10 @@ func (x *GetInstances) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetInstances) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetInstances) ProtoMessage() {}
 
 func (x *GetInstances) ProtoReflect() protoreflect.Message {
@@ -1253,6 +1377,11 @@ func (x *GetInstances) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetInstances.ProtoReflect.Descriptor instead.
+func (*GetInstances) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetInstances) GetObjPaths() []string {
@@ -1283,6 +1412,10 @@ func (x *GetInstancesResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetInstancesResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetInstancesResp) ProtoMessage() {}
 
 func (x *GetInstancesResp) ProtoReflect() protoreflect.Message {
@@ -1295,6 +1428,11 @@ func (x *GetInstancesResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetInstancesResp.ProtoReflect.Descriptor instead.
+func (*GetInstancesResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetInstancesResp) GetReqPathResults() []*GetInstancesResp_RequestedPathResult {
@@ -1319,6 +1457,10 @@ func (x *GetSupportedProtocol) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedProtocol) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedProtocol) ProtoMessage() {}
 
 func (x *GetSupportedProtocol) ProtoReflect() protoreflect.Message {
@@ -1331,6 +1473,11 @@ func (x *GetSupportedProtocol) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedProtocol.ProtoReflect.Descriptor instead.
+func (*GetSupportedProtocol) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetSupportedProtocol) GetControllerSupportedProtocolVersions() string {
@@ -1354,6 +1501,10 @@ func (x *GetSupportedProtocolResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedProtocolResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedProtocolResp) ProtoMessage() {}
 
 func (x *GetSupportedProtocolResp) ProtoReflect() protoreflect.Message {
@@ -1366,6 +1517,11 @@ func (x *GetSupportedProtocolResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedProtocolResp.ProtoReflect.Descriptor instead.
+func (*GetSupportedProtocolResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetSupportedProtocolResp) GetAgentSupportedProtocolVersions() string {
@@ -1390,6 +1546,10 @@ func (x *Add) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Add) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Add) ProtoMessage() {}
 
 func (x *Add) ProtoReflect() protoreflect.Message {
@@ -1402,6 +1562,11 @@ func (x *Add) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Add.ProtoReflect.Descriptor instead.
+func (*Add) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Add) GetAllowPartial() bool {
@@ -1432,6 +1597,10 @@ func (x *AddResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *AddResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*AddResp) ProtoMessage() {}
 
 func (x *AddResp) ProtoReflect() protoreflect.Message {
@@ -1444,6 +1613,11 @@ func (x *AddResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResp.ProtoReflect.Descriptor instead.
+func (*AddResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AddResp) GetCreatedObjResults() []*AddResp_CreatedObjectResult {
@@ -1468,6 +1642,10 @@ func (x *Delete) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Delete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Delete) ProtoMessage() {}
 
 func (x *Delete) ProtoReflect() protoreflect.Message {
@@ -1480,6 +1658,11 @@ func (x *Delete) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delete.ProtoReflect.Descriptor instead.
+func (*Delete) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Delete) GetAllowPartial() bool {
@@ -1510,6 +1693,10 @@ func (x *DeleteResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeleteResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeleteResp) ProtoMessage() {}
 
 func (x *DeleteResp) ProtoReflect() protoreflect.Message {
@@ -1522,6 +1709,11 @@ func (x *DeleteResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResp.ProtoReflect.Descriptor instead.
+func (*DeleteResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteResp) GetDeletedObjResults() []*DeleteResp_DeletedObjectResult {
@@ -1546,6 +1738,10 @@ func (x *Set) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Set) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
@@ -1558,6 +1754,11 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Set.ProtoReflect.Descriptor instead.
+func (*Set) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Set) GetAllowPartial() bool {
@@ -1588,6 +1789,10 @@ func (x *SetResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SetResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SetResp) ProtoMessage() {}
 
 func (x *SetResp) ProtoReflect() protoreflect.Message {
@@ -1600,6 +1805,11 @@ func (x *SetResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetResp.ProtoReflect.Descriptor instead.
+func (*SetResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetResp) GetUpdatedObjResults() []*SetResp_UpdatedObjectResult {
@@ -1626,6 +1836,10 @@ func (x *Operate) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Operate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Operate) ProtoMessage() {}
 
 func (x *Operate) ProtoReflect() protoreflect.Message {
@@ -1638,6 +1852,11 @@ func (x *Operate) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operate.ProtoReflect.Descriptor instead.
+func (*Operate) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Operate) GetCommand() string {
@@ -1682,6 +1901,10 @@ func (x *OperateResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *OperateResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*OperateResp) ProtoMessage() {}
 
 func (x *OperateResp) ProtoReflect() protoreflect.Message {
@@ -1694,6 +1917,11 @@ func (x *OperateResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateResp.ProtoReflect.Descriptor instead.
+func (*OperateResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *OperateResp) GetOperationResults() []*OperateResp_OperationResult {
@@ -1727,6 +1955,10 @@ func (x *Notify) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify) ProtoMessage() {}
 
 func (x *Notify) ProtoReflect() protoreflect.Message {
@@ -1739,6 +1971,11 @@ func (x *Notify) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify.ProtoReflect.Descriptor instead.
+func (*Notify) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Notify) GetSubscriptionId() string {
@@ -1870,6 +2107,10 @@ func (x *NotifyResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *NotifyResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*NotifyResp) ProtoMessage() {}
 
 func (x *NotifyResp) ProtoReflect() protoreflect.Message {
@@ -1882,6 +2123,11 @@ func (x *NotifyResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyResp.ProtoReflect.Descriptor instead.
+func (*NotifyResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NotifyResp) GetSubscriptionId() string {
@@ -1906,6 +2152,10 @@ func (x *Register) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Register) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
@@ -1918,6 +2168,11 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Register.ProtoReflect.Descriptor instead.
+func (*Register) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Register) GetAllowPartial() bool {
@@ -1948,6 +2203,10 @@ func (x *RegisterResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *RegisterResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*RegisterResp) ProtoMessage() {}
 
 func (x *RegisterResp) ProtoReflect() protoreflect.Message {
@@ -1960,6 +2219,11 @@ func (x *RegisterResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterResp.ProtoReflect.Descriptor instead.
+func (*RegisterResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RegisterResp) GetRegisteredPathResults() []*RegisterResp_RegisteredPathResult {
@@ -1983,6 +2247,10 @@ func (x *Deregister) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Deregister) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Deregister) ProtoMessage() {}
 
 func (x *Deregister) ProtoReflect() protoreflect.Message {
@@ -1995,6 +2263,11 @@ func (x *Deregister) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deregister.ProtoReflect.Descriptor instead.
+func (*Deregister) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Deregister) GetPaths() []string {
@@ -2018,6 +2291,10 @@ func (x *DeregisterResp) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeregisterResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeregisterResp) ProtoMessage() {}
 
 func (x *DeregisterResp) ProtoReflect() protoreflect.Message {
@@ -2030,6 +2307,11 @@ func (x *DeregisterResp) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeregisterResp.ProtoReflect.Descriptor instead.
+func (*DeregisterResp) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeregisterResp) GetDeregisteredPathResults() []*DeregisterResp_DeregisteredPathResult {
@@ -2055,6 +2337,10 @@ func (x *Error_ParamError) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Error_ParamError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Error_ParamError) ProtoMessage() {}
 
 func (x *Error_ParamError) ProtoReflect() protoreflect.Message {
@@ -2067,6 +2353,11 @@ func (x *Error_ParamError) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Error_ParamError.ProtoReflect.Descriptor instead.
+func (*Error_ParamError) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{5, 0}
 }
 
 func (x *Error_ParamError) GetParamPath() string {
@@ -2108,6 +2399,10 @@ func (x *GetResp_RequestedPathResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetResp_RequestedPathResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetResp_RequestedPathResult) ProtoMessage() {}
 
 func (x *GetResp_RequestedPathResult) ProtoReflect() protoreflect.Message {
@@ -2120,6 +2415,11 @@ func (x *GetResp_RequestedPathResult) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetResp_RequestedPathResult.ProtoReflect.Descriptor instead.
+func (*GetResp_RequestedPathResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *GetResp_RequestedPathResult) GetRequestedPath() string {
@@ -2166,6 +2466,10 @@ func (x *GetResp_ResolvedPathResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetResp_ResolvedPathResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetResp_ResolvedPathResult) ProtoMessage() {}
 
 func (x *GetResp_ResolvedPathResult) ProtoReflect() protoreflect.Message {
@@ -2178,6 +2482,11 @@ func (x *GetResp_ResolvedPathResult) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetResp_ResolvedPathResult.ProtoReflect.Descriptor instead.
+func (*GetResp_ResolvedPathResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{7, 1}
 }
 
 func (x *GetResp_ResolvedPathResult) GetResolvedPath() string {
@@ -2212,6 +2521,10 @@ func (x *GetSupportedDMResp_RequestedObjectResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedDMResp_RequestedObjectResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedDMResp_RequestedObjectResult) ProtoMessage() {}
 
 func (x *GetSupportedDMResp_RequestedObjectResult) ProtoReflect() protoreflect.Message {
@@ -2224,6 +2537,11 @@ func (x *GetSupportedDMResp_RequestedObjectResult) ProtoReflect() protoreflect.M
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_RequestedObjectResult.ProtoReflect.Descriptor instead.
+func (*GetSupportedDMResp_RequestedObjectResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 0}
 }
 
 func (x *GetSupportedDMResp_RequestedObjectResult) GetReqObjPath() string {
@@ -2282,6 +2600,10 @@ func (x *GetSupportedDMResp_SupportedObjectResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedDMResp_SupportedObjectResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedDMResp_SupportedObjectResult) ProtoMessage() {}
 
 func (x *GetSupportedDMResp_SupportedObjectResult) ProtoReflect() protoreflect.Message {
@@ -2294,6 +2616,11 @@ func (x *GetSupportedDMResp_SupportedObjectResult) ProtoReflect() protoreflect.M
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_SupportedObjectResult.ProtoReflect.Descriptor instead.
+func (*GetSupportedDMResp_SupportedObjectResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 1}
 }
 
 func (x *GetSupportedDMResp_SupportedObjectResult) GetSupportedObjPath() string {
@@ -2369,6 +2696,10 @@ func (x *GetSupportedDMResp_SupportedParamResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedDMResp_SupportedParamResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedDMResp_SupportedParamResult) ProtoMessage() {}
 
 func (x *GetSupportedDMResp_SupportedParamResult) ProtoReflect() protoreflect.Message {
@@ -2381,6 +2712,11 @@ func (x *GetSupportedDMResp_SupportedParamResult) ProtoReflect() protoreflect.Me
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_SupportedParamResult.ProtoReflect.Descriptor instead.
+func (*GetSupportedDMResp_SupportedParamResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 2}
 }
 
 func (x *GetSupportedDMResp_SupportedParamResult) GetParamName() string {
@@ -2428,6 +2764,10 @@ func (x *GetSupportedDMResp_SupportedCommandResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedDMResp_SupportedCommandResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedDMResp_SupportedCommandResult) ProtoMessage() {}
 
 func (x *GetSupportedDMResp_SupportedCommandResult) ProtoReflect() protoreflect.Message {
@@ -2440,6 +2780,11 @@ func (x *GetSupportedDMResp_SupportedCommandResult) ProtoReflect() protoreflect.
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_SupportedCommandResult.ProtoReflect.Descriptor instead.
+func (*GetSupportedDMResp_SupportedCommandResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 3}
 }
 
 func (x *GetSupportedDMResp_SupportedCommandResult) GetCommandName() string {
@@ -2485,6 +2830,10 @@ func (x *GetSupportedDMResp_SupportedEventResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedDMResp_SupportedEventResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedDMResp_SupportedEventResult) ProtoMessage() {}
 
 func (x *GetSupportedDMResp_SupportedEventResult) ProtoReflect() protoreflect.Message {
@@ -2497,6 +2846,11 @@ func (x *GetSupportedDMResp_SupportedEventResult) ProtoReflect() protoreflect.Me
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_SupportedEventResult.ProtoReflect.Descriptor instead.
+func (*GetSupportedDMResp_SupportedEventResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 4}
 }
 
 func (x *GetSupportedDMResp_SupportedEventResult) GetEventName() string {
@@ -2527,6 +2881,10 @@ func (x *GetSupportedDMResp_SupportedUniqueKeySet) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetSupportedDMResp_SupportedUniqueKeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetSupportedDMResp_SupportedUniqueKeySet) ProtoMessage() {}
 
 func (x *GetSupportedDMResp_SupportedUniqueKeySet) ProtoReflect() protoreflect.Message {
@@ -2539,6 +2897,11 @@ func (x *GetSupportedDMResp_SupportedUniqueKeySet) ProtoReflect() protoreflect.M
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupportedDMResp_SupportedUniqueKeySet.ProtoReflect.Descriptor instead.
+func (*GetSupportedDMResp_SupportedUniqueKeySet) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{9, 5}
 }
 
 func (x *GetSupportedDMResp_SupportedUniqueKeySet) GetKeyNames() []string {
@@ -2565,6 +2928,10 @@ func (x *GetInstancesResp_RequestedPathResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetInstancesResp_RequestedPathResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetInstancesResp_RequestedPathResult) ProtoMessage() {}
 
 func (x *GetInstancesResp_RequestedPathResult) ProtoReflect() protoreflect.Message {
@@ -2577,6 +2944,11 @@ func (x *GetInstancesResp_RequestedPathResult) ProtoReflect() protoreflect.Messa
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetInstancesResp_RequestedPathResult.ProtoReflect.Descriptor instead.
+func (*GetInstancesResp_RequestedPathResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *GetInstancesResp_RequestedPathResult) GetRequestedPath() string {
@@ -2622,6 +2994,10 @@ func (x *GetInstancesResp_CurrInstance) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *GetInstancesResp_CurrInstance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*GetInstancesResp_CurrInstance) ProtoMessage() {}
 
 func (x *GetInstancesResp_CurrInstance) ProtoReflect() protoreflect.Message {
@@ -2634,6 +3010,11 @@ func (x *GetInstancesResp_CurrInstance) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetInstancesResp_CurrInstance.ProtoReflect.Descriptor instead.
+func (*GetInstancesResp_CurrInstance) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{11, 1}
 }
 
 func (x *GetInstancesResp_CurrInstance) GetInstantiatedObjPath() string {
@@ -2665,6 +3046,10 @@ func (x *Add_CreateObject) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Add_CreateObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Add_CreateObject) ProtoMessage() {}
 
 func (x *Add_CreateObject) ProtoReflect() protoreflect.Message {
@@ -2677,6 +3062,11 @@ func (x *Add_CreateObject) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Add_CreateObject.ProtoReflect.Descriptor instead.
+func (*Add_CreateObject) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{14, 0}
 }
 
 func (x *Add_CreateObject) GetObjPath() string {
@@ -2709,6 +3099,10 @@ func (x *Add_CreateParamSetting) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Add_CreateParamSetting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Add_CreateParamSetting) ProtoMessage() {}
 
 func (x *Add_CreateParamSetting) ProtoReflect() protoreflect.Message {
@@ -2721,6 +3115,11 @@ func (x *Add_CreateParamSetting) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Add_CreateParamSetting.ProtoReflect.Descriptor instead.
+func (*Add_CreateParamSetting) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{14, 1}
 }
 
 func (x *Add_CreateParamSetting) GetParam() string {
@@ -2759,6 +3158,10 @@ func (x *AddResp_CreatedObjectResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *AddResp_CreatedObjectResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*AddResp_CreatedObjectResult) ProtoMessage() {}
 
 func (x *AddResp_CreatedObjectResult) ProtoReflect() protoreflect.Message {
@@ -2771,6 +3174,11 @@ func (x *AddResp_CreatedObjectResult) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResp_CreatedObjectResult.ProtoReflect.Descriptor instead.
+func (*AddResp_CreatedObjectResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{15, 0}
 }
 
 func (x *AddResp_CreatedObjectResult) GetRequestedPath() string {
@@ -2803,6 +3211,10 @@ func (x *AddResp_ParameterError) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *AddResp_ParameterError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*AddResp_ParameterError) ProtoMessage() {}
 
 func (x *AddResp_ParameterError) ProtoReflect() protoreflect.Message {
@@ -2815,6 +3227,11 @@ func (x *AddResp_ParameterError) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResp_ParameterError.ProtoReflect.Descriptor instead.
+func (*AddResp_ParameterError) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{15, 1}
 }
 
 func (x *AddResp_ParameterError) GetParam() string {
@@ -2856,6 +3273,10 @@ func (x *AddResp_CreatedObjectResult_OperationStatus) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *AddResp_CreatedObjectResult_OperationStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*AddResp_CreatedObjectResult_OperationStatus) ProtoMessage() {}
 
 func (x *AddResp_CreatedObjectResult_OperationStatus) ProtoReflect() protoreflect.Message {
@@ -2868,6 +3289,11 @@ func (x *AddResp_CreatedObjectResult_OperationStatus) ProtoReflect() protoreflec
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResp_CreatedObjectResult_OperationStatus.ProtoReflect.Descriptor instead.
+func (*AddResp_CreatedObjectResult_OperationStatus) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{15, 0, 0}
 }
 
 func (x *AddResp_CreatedObjectResult_OperationStatus) GetOperStatus() isAddResp_CreatedObjectResult_OperationStatus_OperStatus {
@@ -2928,6 +3354,10 @@ func (x *AddResp_CreatedObjectResult_OperationStatus_OperationFailure) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *AddResp_CreatedObjectResult_OperationStatus_OperationFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*AddResp_CreatedObjectResult_OperationStatus_OperationFailure) ProtoMessage() {}
 
 func (x *AddResp_CreatedObjectResult_OperationStatus_OperationFailure) ProtoReflect() protoreflect.Message {
@@ -2940,6 +3370,11 @@ func (x *AddResp_CreatedObjectResult_OperationStatus_OperationFailure) ProtoRefl
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResp_CreatedObjectResult_OperationStatus_OperationFailure.ProtoReflect.Descriptor instead.
+func (*AddResp_CreatedObjectResult_OperationStatus_OperationFailure) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{15, 0, 0, 0}
 }
 
 func (x *AddResp_CreatedObjectResult_OperationStatus_OperationFailure) GetErrCode() uint32 {
@@ -2972,6 +3407,10 @@ func (x *AddResp_CreatedObjectResult_OperationStatus_OperationSuccess) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *AddResp_CreatedObjectResult_OperationStatus_OperationSuccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*AddResp_CreatedObjectResult_OperationStatus_OperationSuccess) ProtoMessage() {}
 
 func (x *AddResp_CreatedObjectResult_OperationStatus_OperationSuccess) ProtoReflect() protoreflect.Message {
@@ -2984,6 +3423,11 @@ func (x *AddResp_CreatedObjectResult_OperationStatus_OperationSuccess) ProtoRefl
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResp_CreatedObjectResult_OperationStatus_OperationSuccess.ProtoReflect.Descriptor instead.
+func (*AddResp_CreatedObjectResult_OperationStatus_OperationSuccess) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{15, 0, 0, 1}
 }
 
 func (x *AddResp_CreatedObjectResult_OperationStatus_OperationSuccess) GetInstantiatedPath() string {
@@ -3022,6 +3466,10 @@ func (x *DeleteResp_DeletedObjectResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeleteResp_DeletedObjectResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeleteResp_DeletedObjectResult) ProtoMessage() {}
 
 func (x *DeleteResp_DeletedObjectResult) ProtoReflect() protoreflect.Message {
@@ -3034,6 +3482,11 @@ func (x *DeleteResp_DeletedObjectResult) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResp_DeletedObjectResult.ProtoReflect.Descriptor instead.
+func (*DeleteResp_DeletedObjectResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{17, 0}
 }
 
 func (x *DeleteResp_DeletedObjectResult) GetRequestedPath() string {
@@ -3066,6 +3519,10 @@ func (x *DeleteResp_UnaffectedPathError) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeleteResp_UnaffectedPathError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeleteResp_UnaffectedPathError) ProtoMessage() {}
 
 func (x *DeleteResp_UnaffectedPathError) ProtoReflect() protoreflect.Message {
@@ -3078,6 +3535,11 @@ func (x *DeleteResp_UnaffectedPathError) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResp_UnaffectedPathError.ProtoReflect.Descriptor instead.
+func (*DeleteResp_UnaffectedPathError) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{17, 1}
 }
 
 func (x *DeleteResp_UnaffectedPathError) GetUnaffectedPath() string {
@@ -3119,6 +3581,10 @@ func (x *DeleteResp_DeletedObjectResult_OperationStatus) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeleteResp_DeletedObjectResult_OperationStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeleteResp_DeletedObjectResult_OperationStatus) ProtoMessage() {}
 
 func (x *DeleteResp_DeletedObjectResult_OperationStatus) ProtoReflect() protoreflect.Message {
@@ -3131,6 +3597,11 @@ func (x *DeleteResp_DeletedObjectResult_OperationStatus) ProtoReflect() protoref
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResp_DeletedObjectResult_OperationStatus.ProtoReflect.Descriptor instead.
+func (*DeleteResp_DeletedObjectResult_OperationStatus) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{17, 0, 0}
 }
 
 func (x *DeleteResp_DeletedObjectResult_OperationStatus) GetOperStatus() isDeleteResp_DeletedObjectResult_OperationStatus_OperStatus {
@@ -3191,6 +3662,10 @@ func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationFailure) Reset(
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeleteResp_DeletedObjectResult_OperationStatus_OperationFailure) ProtoMessage() {}
 
 func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationFailure) ProtoReflect() protoreflect.Message {
@@ -3203,6 +3678,11 @@ func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationFailure) ProtoR
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResp_DeletedObjectResult_OperationStatus_OperationFailure.ProtoReflect.Descriptor instead.
+func (*DeleteResp_DeletedObjectResult_OperationStatus_OperationFailure) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{17, 0, 0, 0}
 }
 
 func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationFailure) GetErrCode() uint32 {
@@ -3234,6 +3714,10 @@ func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationSuccess) Reset(
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationSuccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeleteResp_DeletedObjectResult_OperationStatus_OperationSuccess) ProtoMessage() {}
 
 func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationSuccess) ProtoReflect() protoreflect.Message {
@@ -3246,6 +3730,11 @@ func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationSuccess) ProtoR
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResp_DeletedObjectResult_OperationStatus_OperationSuccess.ProtoReflect.Descriptor instead.
+func (*DeleteResp_DeletedObjectResult_OperationStatus_OperationSuccess) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{17, 0, 0, 1}
 }
 
 func (x *DeleteResp_DeletedObjectResult_OperationStatus_OperationSuccess) GetAffectedPaths() []string {
@@ -3277,6 +3766,10 @@ func (x *Set_UpdateObject) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Set_UpdateObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Set_UpdateObject) ProtoMessage() {}
 
 func (x *Set_UpdateObject) ProtoReflect() protoreflect.Message {
@@ -3289,6 +3782,11 @@ func (x *Set_UpdateObject) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Set_UpdateObject.ProtoReflect.Descriptor instead.
+func (*Set_UpdateObject) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{18, 0}
 }
 
 func (x *Set_UpdateObject) GetObjPath() string {
@@ -3321,6 +3819,10 @@ func (x *Set_UpdateParamSetting) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Set_UpdateParamSetting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Set_UpdateParamSetting) ProtoMessage() {}
 
 func (x *Set_UpdateParamSetting) ProtoReflect() protoreflect.Message {
@@ -3333,6 +3835,11 @@ func (x *Set_UpdateParamSetting) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Set_UpdateParamSetting.ProtoReflect.Descriptor instead.
+func (*Set_UpdateParamSetting) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{18, 1}
 }
 
 func (x *Set_UpdateParamSetting) GetParam() string {
@@ -3371,6 +3878,10 @@ func (x *SetResp_UpdatedObjectResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SetResp_UpdatedObjectResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SetResp_UpdatedObjectResult) ProtoMessage() {}
 
 func (x *SetResp_UpdatedObjectResult) ProtoReflect() protoreflect.Message {
@@ -3383,6 +3894,11 @@ func (x *SetResp_UpdatedObjectResult) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetResp_UpdatedObjectResult.ProtoReflect.Descriptor instead.
+func (*SetResp_UpdatedObjectResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{19, 0}
 }
 
 func (x *SetResp_UpdatedObjectResult) GetRequestedPath() string {
@@ -3414,6 +3930,10 @@ func (x *SetResp_UpdatedInstanceFailure) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SetResp_UpdatedInstanceFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SetResp_UpdatedInstanceFailure) ProtoMessage() {}
 
 func (x *SetResp_UpdatedInstanceFailure) ProtoReflect() protoreflect.Message {
@@ -3426,6 +3946,11 @@ func (x *SetResp_UpdatedInstanceFailure) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetResp_UpdatedInstanceFailure.ProtoReflect.Descriptor instead.
+func (*SetResp_UpdatedInstanceFailure) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{19, 1}
 }
 
 func (x *SetResp_UpdatedInstanceFailure) GetAffectedPath() string {
@@ -3458,6 +3983,10 @@ func (x *SetResp_UpdatedInstanceResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SetResp_UpdatedInstanceResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SetResp_UpdatedInstanceResult) ProtoMessage() {}
 
 func (x *SetResp_UpdatedInstanceResult) ProtoReflect() protoreflect.Message {
@@ -3470,6 +3999,11 @@ func (x *SetResp_UpdatedInstanceResult) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetResp_UpdatedInstanceResult.ProtoReflect.Descriptor instead.
+func (*SetResp_UpdatedInstanceResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{19, 2}
 }
 
 func (x *SetResp_UpdatedInstanceResult) GetAffectedPath() string {
@@ -3509,6 +4043,10 @@ func (x *SetResp_ParameterError) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SetResp_ParameterError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SetResp_ParameterError) ProtoMessage() {}
 
 func (x *SetResp_ParameterError) ProtoReflect() protoreflect.Message {
@@ -3521,6 +4059,11 @@ func (x *SetResp_ParameterError) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetResp_ParameterError.ProtoReflect.Descriptor instead.
+func (*SetResp_ParameterError) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{19, 3}
 }
 
 func (x *SetResp_ParameterError) GetParam() string {
@@ -3562,6 +4105,10 @@ func (x *SetResp_UpdatedObjectResult_OperationStatus) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SetResp_UpdatedObjectResult_OperationStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SetResp_UpdatedObjectResult_OperationStatus) ProtoMessage() {}
 
 func (x *SetResp_UpdatedObjectResult_OperationStatus) ProtoReflect() protoreflect.Message {
@@ -3574,6 +4121,11 @@ func (x *SetResp_UpdatedObjectResult_OperationStatus) ProtoReflect() protoreflec
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetResp_UpdatedObjectResult_OperationStatus.ProtoReflect.Descriptor instead.
+func (*SetResp_UpdatedObjectResult_OperationStatus) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{19, 0, 0}
 }
 
 func (x *SetResp_UpdatedObjectResult_OperationStatus) GetOperStatus() isSetResp_UpdatedObjectResult_OperationStatus_OperStatus {
@@ -3635,6 +4187,10 @@ func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationFailure) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SetResp_UpdatedObjectResult_OperationStatus_OperationFailure) ProtoMessage() {}
 
 func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationFailure) ProtoReflect() protoreflect.Message {
@@ -3647,6 +4203,11 @@ func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationFailure) ProtoRefl
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetResp_UpdatedObjectResult_OperationStatus_OperationFailure.ProtoReflect.Descriptor instead.
+func (*SetResp_UpdatedObjectResult_OperationStatus_OperationFailure) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{19, 0, 0, 0}
 }
 
 func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationFailure) GetErrCode() uint32 {
@@ -3684,6 +4245,10 @@ func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationSuccess) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationSuccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*SetResp_UpdatedObjectResult_OperationStatus_OperationSuccess) ProtoMessage() {}
 
 func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationSuccess) ProtoReflect() protoreflect.Message {
@@ -3696,6 +4261,11 @@ func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationSuccess) ProtoRefl
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetResp_UpdatedObjectResult_OperationStatus_OperationSuccess.ProtoReflect.Descriptor instead.
+func (*SetResp_UpdatedObjectResult_OperationStatus_OperationSuccess) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{19, 0, 0, 1}
 }
 
 func (x *SetResp_UpdatedObjectResult_OperationStatus_OperationSuccess) GetUpdatedInstResults() []*SetResp_UpdatedInstanceResult {
@@ -3725,6 +4295,10 @@ func (x *OperateResp_OperationResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *OperateResp_OperationResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*OperateResp_OperationResult) ProtoMessage() {}
 
 func (x *OperateResp_OperationResult) ProtoReflect() protoreflect.Message {
@@ -3737,6 +4311,11 @@ func (x *OperateResp_OperationResult) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateResp_OperationResult.ProtoReflect.Descriptor instead.
+func (*OperateResp_OperationResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{21, 0}
 }
 
 func (x *OperateResp_OperationResult) GetExecutedCommand() string {
@@ -3816,6 +4395,10 @@ func (x *OperateResp_OperationResult_OutputArgs) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *OperateResp_OperationResult_OutputArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*OperateResp_OperationResult_OutputArgs) ProtoMessage() {}
 
 func (x *OperateResp_OperationResult_OutputArgs) ProtoReflect() protoreflect.Message {
@@ -3828,6 +4411,11 @@ func (x *OperateResp_OperationResult_OutputArgs) ProtoReflect() protoreflect.Mes
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateResp_OperationResult_OutputArgs.ProtoReflect.Descriptor instead.
+func (*OperateResp_OperationResult_OutputArgs) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{21, 0, 0}
 }
 
 func (x *OperateResp_OperationResult_OutputArgs) GetOutputArgs() map[string]string {
@@ -3852,6 +4440,10 @@ func (x *OperateResp_OperationResult_CommandFailure) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *OperateResp_OperationResult_CommandFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*OperateResp_OperationResult_CommandFailure) ProtoMessage() {}
 
 func (x *OperateResp_OperationResult_CommandFailure) ProtoReflect() protoreflect.Message {
@@ -3864,6 +4456,11 @@ func (x *OperateResp_OperationResult_CommandFailure) ProtoReflect() protoreflect
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateResp_OperationResult_CommandFailure.ProtoReflect.Descriptor instead.
+func (*OperateResp_OperationResult_CommandFailure) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{21, 0, 1}
 }
 
 func (x *OperateResp_OperationResult_CommandFailure) GetErrCode() uint32 {
@@ -3896,6 +4493,10 @@ func (x *Notify_Event) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify_Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify_Event) ProtoMessage() {}
 
 func (x *Notify_Event) ProtoReflect() protoreflect.Message {
@@ -3908,6 +4509,11 @@ func (x *Notify_Event) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify_Event.ProtoReflect.Descriptor instead.
+func (*Notify_Event) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22, 0}
 }
 
 func (x *Notify_Event) GetObjPath() string {
@@ -3946,6 +4552,10 @@ func (x *Notify_ValueChange) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify_ValueChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify_ValueChange) ProtoMessage() {}
 
 func (x *Notify_ValueChange) ProtoReflect() protoreflect.Message {
@@ -3958,6 +4568,11 @@ func (x *Notify_ValueChange) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify_ValueChange.ProtoReflect.Descriptor instead.
+func (*Notify_ValueChange) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22, 1}
 }
 
 func (x *Notify_ValueChange) GetParamPath() string {
@@ -3989,6 +4604,10 @@ func (x *Notify_ObjectCreation) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify_ObjectCreation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify_ObjectCreation) ProtoMessage() {}
 
 func (x *Notify_ObjectCreation) ProtoReflect() protoreflect.Message {
@@ -4001,6 +4620,11 @@ func (x *Notify_ObjectCreation) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify_ObjectCreation.ProtoReflect.Descriptor instead.
+func (*Notify_ObjectCreation) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22, 2}
 }
 
 func (x *Notify_ObjectCreation) GetObjPath() string {
@@ -4031,6 +4655,10 @@ func (x *Notify_ObjectDeletion) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify_ObjectDeletion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify_ObjectDeletion) ProtoMessage() {}
 
 func (x *Notify_ObjectDeletion) ProtoReflect() protoreflect.Message {
@@ -4043,6 +4671,11 @@ func (x *Notify_ObjectDeletion) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify_ObjectDeletion.ProtoReflect.Descriptor instead.
+func (*Notify_ObjectDeletion) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22, 3}
 }
 
 func (x *Notify_ObjectDeletion) GetObjPath() string {
@@ -4073,6 +4706,10 @@ func (x *Notify_OperationComplete) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify_OperationComplete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify_OperationComplete) ProtoMessage() {}
 
 func (x *Notify_OperationComplete) ProtoReflect() protoreflect.Message {
@@ -4085,6 +4722,11 @@ func (x *Notify_OperationComplete) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify_OperationComplete.ProtoReflect.Descriptor instead.
+func (*Notify_OperationComplete) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22, 4}
 }
 
 func (x *Notify_OperationComplete) GetObjPath() string {
@@ -4166,6 +4808,10 @@ func (x *Notify_OnBoardRequest) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify_OnBoardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify_OnBoardRequest) ProtoMessage() {}
 
 func (x *Notify_OnBoardRequest) ProtoReflect() protoreflect.Message {
@@ -4178,6 +4824,11 @@ func (x *Notify_OnBoardRequest) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify_OnBoardRequest.ProtoReflect.Descriptor instead.
+func (*Notify_OnBoardRequest) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22, 5}
 }
 
 func (x *Notify_OnBoardRequest) GetOui() string {
@@ -4222,6 +4873,10 @@ func (x *Notify_OperationComplete_OutputArgs) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify_OperationComplete_OutputArgs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify_OperationComplete_OutputArgs) ProtoMessage() {}
 
 func (x *Notify_OperationComplete_OutputArgs) ProtoReflect() protoreflect.Message {
@@ -4234,6 +4889,11 @@ func (x *Notify_OperationComplete_OutputArgs) ProtoReflect() protoreflect.Messag
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify_OperationComplete_OutputArgs.ProtoReflect.Descriptor instead.
+func (*Notify_OperationComplete_OutputArgs) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22, 4, 0}
 }
 
 func (x *Notify_OperationComplete_OutputArgs) GetOutputArgs() map[string]string {
@@ -4258,6 +4918,10 @@ func (x *Notify_OperationComplete_CommandFailure) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Notify_OperationComplete_CommandFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Notify_OperationComplete_CommandFailure) ProtoMessage() {}
 
 func (x *Notify_OperationComplete_CommandFailure) ProtoReflect() protoreflect.Message {
@@ -4270,6 +4934,11 @@ func (x *Notify_OperationComplete_CommandFailure) ProtoReflect() protoreflect.Me
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify_OperationComplete_CommandFailure.ProtoReflect.Descriptor instead.
+func (*Notify_OperationComplete_CommandFailure) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{22, 4, 1}
 }
 
 func (x *Notify_OperationComplete_CommandFailure) GetErrCode() uint32 {
@@ -4300,6 +4969,10 @@ func (x *Register_RegistrationPath) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *Register_RegistrationPath) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*Register_RegistrationPath) ProtoMessage() {}
 
 func (x *Register_RegistrationPath) ProtoReflect() protoreflect.Message {
@@ -4312,6 +4985,11 @@ func (x *Register_RegistrationPath) ProtoReflect() protoreflect.Message {
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Register_RegistrationPath.ProtoReflect.Descriptor instead.
+func (*Register_RegistrationPath) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{24, 0}
 }
 
 func (x *Register_RegistrationPath) GetPath() string {
@@ -4336,6 +5014,10 @@ func (x *RegisterResp_RegisteredPathResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *RegisterResp_RegisteredPathResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*RegisterResp_RegisteredPathResult) ProtoMessage() {}
 
 func (x *RegisterResp_RegisteredPathResult) ProtoReflect() protoreflect.Message {
@@ -4348,6 +5030,11 @@ func (x *RegisterResp_RegisteredPathResult) ProtoReflect() protoreflect.Message 
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterResp_RegisteredPathResult.ProtoReflect.Descriptor instead.
+func (*RegisterResp_RegisteredPathResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{25, 0}
 }
 
 func (x *RegisterResp_RegisteredPathResult) GetRequestedPath() string {
@@ -4382,6 +5069,10 @@ func (x *RegisterResp_RegisteredPathResult_OperationStatus) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *RegisterResp_RegisteredPathResult_OperationStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*RegisterResp_RegisteredPathResult_OperationStatus) ProtoMessage() {}
 
 func (x *RegisterResp_RegisteredPathResult_OperationStatus) ProtoReflect() protoreflect.Message {
@@ -4394,6 +5085,11 @@ func (x *RegisterResp_RegisteredPathResult_OperationStatus) ProtoReflect() proto
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterResp_RegisteredPathResult_OperationStatus.ProtoReflect.Descriptor instead.
+func (*RegisterResp_RegisteredPathResult_OperationStatus) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{25, 0, 0}
 }
 
 func (x *RegisterResp_RegisteredPathResult_OperationStatus) GetOperStatus() isRegisterResp_RegisteredPathResult_OperationStatus_OperStatus {
@@ -4454,6 +5150,10 @@ func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationFailure) Res
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*RegisterResp_RegisteredPathResult_OperationStatus_OperationFailure) ProtoMessage() {}
 
 func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationFailure) ProtoReflect() protoreflect.Message {
@@ -4466,6 +5166,11 @@ func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationFailure) Pro
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterResp_RegisteredPathResult_OperationStatus_OperationFailure.ProtoReflect.Descriptor instead.
+func (*RegisterResp_RegisteredPathResult_OperationStatus_OperationFailure) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{25, 0, 0, 0}
 }
 
 func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationFailure) GetErrCode() uint32 {
@@ -4496,6 +5201,10 @@ func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationSuccess) Res
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationSuccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*RegisterResp_RegisteredPathResult_OperationStatus_OperationSuccess) ProtoMessage() {}
 
 func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationSuccess) ProtoReflect() protoreflect.Message {
@@ -4508,6 +5217,11 @@ func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationSuccess) Pro
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterResp_RegisteredPathResult_OperationStatus_OperationSuccess.ProtoReflect.Descriptor instead.
+func (*RegisterResp_RegisteredPathResult_OperationStatus_OperationSuccess) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{25, 0, 0, 1}
 }
 
 func (x *RegisterResp_RegisteredPathResult_OperationStatus_OperationSuccess) GetRegisteredPath() string {
@@ -4532,6 +5246,10 @@ func (x *DeregisterResp_DeregisteredPathResult) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeregisterResp_DeregisteredPathResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeregisterResp_DeregisteredPathResult) ProtoMessage() {}
 
 func (x *DeregisterResp_DeregisteredPathResult) ProtoReflect() protoreflect.Message {
@@ -4544,6 +5262,11 @@ func (x *DeregisterResp_DeregisteredPathResult) ProtoReflect() protoreflect.Mess
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeregisterResp_DeregisteredPathResult.ProtoReflect.Descriptor instead.
+func (*DeregisterResp_DeregisteredPathResult) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{27, 0}
 }
 
 func (x *DeregisterResp_DeregisteredPathResult) GetRequestedPath() string {
@@ -4578,6 +5301,10 @@ func (x *DeregisterResp_DeregisteredPathResult_OperationStatus) Reset() {
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeregisterResp_DeregisteredPathResult_OperationStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeregisterResp_DeregisteredPathResult_OperationStatus) ProtoMessage() {}
 
 func (x *DeregisterResp_DeregisteredPathResult_OperationStatus) ProtoReflect() protoreflect.Message {
@@ -4590,6 +5317,11 @@ func (x *DeregisterResp_DeregisteredPathResult_OperationStatus) ProtoReflect() p
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeregisterResp_DeregisteredPathResult_OperationStatus.ProtoReflect.Descriptor instead.
+func (*DeregisterResp_DeregisteredPathResult_OperationStatus) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{27, 0, 0}
 }
 
 func (x *DeregisterResp_DeregisteredPathResult_OperationStatus) GetOperStatus() isDeregisterResp_DeregisteredPathResult_OperationStatus_OperStatus {
@@ -4650,6 +5382,10 @@ func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationFailure)
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeregisterResp_DeregisteredPathResult_OperationStatus_OperationFailure) ProtoMessage() {}
 
 func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationFailure) ProtoReflect() protoreflect.Message {
@@ -4662,6 +5398,11 @@ func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationFailure)
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeregisterResp_DeregisteredPathResult_OperationStatus_OperationFailure.ProtoReflect.Descriptor instead.
+func (*DeregisterResp_DeregisteredPathResult_OperationStatus_OperationFailure) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{27, 0, 0, 0}
 }
 
 func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationFailure) GetErrCode() uint32 {
@@ -4692,6 +5433,10 @@ func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationSuccess)
 	ms.StoreMessageInfo(mi)
 }
 
+func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationSuccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
 func (*DeregisterResp_DeregisteredPathResult_OperationStatus_OperationSuccess) ProtoMessage() {}
 
 func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationSuccess) ProtoReflect() protoreflect.Message {
@@ -4704,6 +5449,11 @@ func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationSuccess)
 		return ms
 	}
 	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeregisterResp_DeregisteredPathResult_OperationStatus_OperationSuccess.ProtoReflect.Descriptor instead.
+func (*DeregisterResp_DeregisteredPathResult_OperationStatus_OperationSuccess) Descriptor() ([]byte, []int) {
+	return file_usp_msg_proto_rawDescGZIP(), []int{27, 0, 0, 1}
 }
 
 func (x *DeregisterResp_DeregisteredPathResult_OperationStatus_OperationSuccess) GetDeregisteredPath() []string {
