@@ -19,7 +19,7 @@ func Unmarshal(b []byte, m Message) error {
 
 func (p *plan) decode(b []byte, v reflect.Value) error {
 	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
+		num, typ, n := consumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
@@ -128,7 +128,7 @@ func (f *field) setBytes(v reflect.Value, b []byte) error {
 func addEntry(m *map[string]string, b []byte) error {
 	var key, value string
 	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
+		num, typ, n := consumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
@@ -160,3 +160,18 @@ func addEntry(m *map[string]string, b []byte) error {
 	(*m)[key] = value
 	return nil
 }
+
+// consumeTag refuses field numbers above protobuf's 2^29-1, which protowire lets pass.
+func consumeTag(b []byte) (protowire.Number, protowire.Type, int) {
+	num, typ, n := protowire.ConsumeTag(b)
+	if num > protowire.MaxValidNumber {
+		return 0, 0, tooLarge
+	}
+	return num, typ, n
+}
+
+// tooLarge is what protowire returns for an invalid field number.
+var tooLarge = func() int {
+	_, _, n := protowire.ConsumeTag([]byte{0})
+	return n
+}()

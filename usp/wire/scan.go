@@ -37,7 +37,7 @@ func (p *plan) scan(b []byte, items *int) error {
 	var chosen protowire.Number // of the oneof; the schema has no message with more than one
 	var once uint64             // singular messages met, by field number
 	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
+		num, typ, n := consumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
