@@ -5,6 +5,7 @@
 //	twinspan-lab bench [--agent PATH] [--json]               speed and memory of the real agent binary
 //	twinspan-lab conform usp [--mtp mqtt|ws] [--only ID]    TP-469 against any agent
 //	twinspan-lab conform cwmp [--only ID] [--json FILE]      a catalogue of TR-069 checks against any CPE
+//	twinspan-lab prove [--rounds N] [--only NAME]            crashes, failing disks and races against the agent's promises
 //	twinspan-lab acs [--listen ADDR] [-e COMMAND]           a small ACS to manage a device by hand, not for production
 //	twinspan-lab version
 //
@@ -30,6 +31,7 @@ var verbs = []struct {
 	{"sandbox", "play the main job: ACS, broker, two Controllers, the real agent", runSandbox},
 	{"bench", "measure the real agent binary", runBench},
 	{"conform", "run a conformance test plan against an agent", runConform},
+	{"prove", "crash the agent, fail its disk and race its writers, and count what broke", runProve},
 	{"acs", "manage a device by hand or by script from a laboratory ACS", runACS},
 }
 

@@ -111,6 +111,9 @@ func (a *Process) Log(n int) string { return a.log.Last(n) }
 // Pid of the running agent.
 func (a *Process) Pid() int { return a.cmd.Process.Pid }
 
+// Done is closed when the started agent has ended.
+func (a *Process) Done() <-chan struct{} { return a.exited }
+
 // Running tells whether the agent was started and has not ended.
 func (a *Process) Running() bool { return a.cmd != nil && a.exited != nil && !a.Exited() }
 
