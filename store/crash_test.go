@@ -33,6 +33,11 @@ func TestRecovered(t *testing.T) {
 	if l, _ := s.Head().Leaf("Device.X"); l.Value != "1" || s.Recovered() == nil {
 		t.Errorf("%q, recovered: %v", l.Value, s.Recovered())
 	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkTest(t, path) // what was mended is sound, also before the next commit
+	s = reopenTest(t, path, Options{})
 	must(t, s, func(tx *Tx) error { return tx.Set("Device.X", "3", 0) })
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
