@@ -18,6 +18,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"twinspan/cmd/internal/prove"
 )
 
 // version is set by the linker.
@@ -36,6 +38,7 @@ var verbs = []struct {
 }
 
 func main() {
+	prove.BecomeAgent()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(dispatch(ctx, os.Args[1:]))

@@ -41,6 +41,7 @@ type proof struct {
 
 var proofs = []proof{
 	{"kill", "no acknowledged write is lost, none is half, whenever the agent is killed", kill},
+	{"image", "the same for every file that a power cut can leave", image},
 }
 
 // Names of the proofs, in their order.
