@@ -168,6 +168,7 @@ func (e *Engine) committed(ctx context.Context, r *run, commit store.Commit) (Re
 		e.classes.learned(r.w)
 	}
 	e.opened(r.window, commit)
+	r.done, r.rev = commit.Changed, commit.Rev
 	res := r.result(commit.Rev)
 	res.Changed = commit.Changed
 	res.Applied = true
@@ -266,6 +267,10 @@ type run struct {
 	addingAs *Proposal
 	guarded  error // an IfRevision did not hold
 	tell     []ConflictRow
+	asked    *Confirm // the change itself asks for a confirmation, by ConfirmWithin
+	lost     []OwnershipLoss
+	done     bool // committed, as rev
+	rev      uint64
 }
 
 // pureValue is what can be said of a setting without the tree.
@@ -335,7 +340,7 @@ func (r *run) stage(tx *store.Tx) error {
 	start := tx.Savepoint()
 	for round := 0; ; round++ {
 		r.effects, r.refused, r.failed = r.effects[:0], r.refused[:0], nil
-		r.asserts, r.held, r.guarded = r.asserts[:0], r.held[:0], nil
+		r.asserts, r.held, r.guarded, r.asked = r.asserts[:0], r.held[:0], nil, nil
 		r.ops()
 		if r.live.missed() {
 			return errFetch

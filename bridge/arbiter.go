@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"twinspan/datamodel"
 )
@@ -95,6 +96,10 @@ type Verdict struct {
 	Reason datamodel.Reason
 	// Freeze names the writer that the leaf is left to from now on, since two writers fight over it.
 	Freeze string
+	// Confirm: the change counts only once it is confirmed.
+	Confirm bool
+	// Queue of the rule, for a resource.
+	Queue int
 }
 
 // Arbiter is a pure function of its arguments, so that verdicts can be replayed from the journal. It runs on the
@@ -162,10 +167,12 @@ type Rule struct {
 	NoDamp bool
 	// SessionClaims holds everything here for the ACS while its session is open.
 	SessionClaims bool
-	// Confirm asks for commit-confirmed on changes here.
+	// Confirm makes every change here provisional: it is put back unless it is confirmed in OrderOptions.ConfirmWithin.
 	Confirm bool
-	// Resource, instead of Path, names what commands need ("fw", "boot", "diag:*"); only Writers and Phases count.
+	// Resource, instead of Path, names what commands need ("fw", "boot", "diag:*"); only Writers, Phases and Queue count.
 	Resource string
+	// Queue is how many commands may wait for the resource while another one has it; 0: none, they are refused.
+	Queue int
 }
 
 // ownRules hold what the standard itself says of ownership; a rule of the caller that is at least as specific wins.
@@ -187,6 +194,7 @@ type ClassOrder struct {
 	creators  bool // a rule asks who made a row
 	honor     bool // the TR-069 AccessList counts
 	entity    string
+	within    time.Duration
 }
 
 // OrderOptions change what NewClassOrder takes for granted.
@@ -194,6 +202,8 @@ type OrderOptions struct {
 	Classes    []string // strongest first; nil: those of the phase
 	AccessList *bool    // whether the AccessList counts in this phase; nil: while the ACS goes first
 	USPEntity  string   // AccessList entity that hands a parameter to USP; "": any X_..._USP
+	// ConfirmWithin is the time for what rules with Confirm ask for, MinConfirm to MaxConfirm; 0: DefaultConfirm.
+	ConfirmWithin time.Duration
 }
 
 type compiledRule struct {
@@ -277,7 +287,7 @@ func NewOrder(phase Phase, o OrderOptions, rules ...Rule) (*ClassOrder, error) {
 	if o.Classes != nil {
 		classes = o.Classes
 	}
-	c := &ClassOrder{phase: phase, classes: classes, rank: map[string]int{}, entity: o.USPEntity,
+	c := &ClassOrder{phase: phase, classes: classes, rank: map[string]int{}, entity: o.USPEntity, within: o.ConfirmWithin,
 		honor: phase != PhaseDualUSP && phase != PhaseUSPOnly}
 	if o.AccessList != nil {
 		c.honor = *o.AccessList

@@ -107,6 +107,9 @@ func (r *run) decide(p *Proposal, secret bool) (Verdict, error) {
 	if p.Unseen != 0 {
 		v.Text += " overwrote_unseen=" + strconv.FormatUint(p.Unseen, 10)
 	}
+	if v.Confirm {
+		v.Text += ConfirmMark
+	}
 	return v, nil
 }
 
@@ -139,6 +142,7 @@ func (r *run) settle(done bool) {
 		n.p.New = strings.TrimSuffix(n.p.New, "\x00")
 		r.tx.Note(store.Note{Op: store.DeltaRefused, Path: n.path, Old: n.p.Old, New: n.p.New, Secret: n.secret, Verdict: n.verdict, Rule: n.rule, Facts: n.p.facts()})
 	}
+	r.lost = r.lost[:0]
 	if !done {
 		return
 	}
@@ -155,6 +159,7 @@ func (r *run) settle(done bool) {
 			r.e.owners.changed(ef.path)
 			if strings.HasPrefix(ef.verdict, Take.String()) {
 				r.e.fights.took(ef.path, r.now)
+				r.lost = append(r.lost, OwnershipLoss{Path: ef.path, Owner: ef.p.Owner, Rule: ef.rule})
 			}
 			if ef.freeze != "" {
 				r.e.fights.freeze(ef.path, ef.freeze, r.now)
@@ -177,6 +182,15 @@ func (r *run) announce() {
 		}
 	}
 	r.tell = nil
+	if f := r.e.conflicts.lost; f != nil && r.done {
+		for i := range r.lost {
+			r.lost[i].Writer, r.lost[i].Revision = r.w.Name, r.rev
+		}
+		if len(r.lost) > 0 {
+			f(r.lost)
+		}
+	}
+	r.lost = nil
 }
 
 // await waits for the end of what holds a change up, at most until its patience is over.

@@ -3,6 +3,8 @@ package bridge
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,7 +16,17 @@ import (
 type holds struct {
 	mu     sync.Mutex
 	holder map[string]string
+	queues map[string][]*place
 }
+
+// place in the queue for a resource.
+type place struct {
+	by   string
+	turn chan struct{} // closed when the resource is this one's
+}
+
+// MaxResourceQueue bounds the queue of one resource that a policy may ask for.
+const MaxResourceQueue = 16
 
 // maxHolds bounds the resources held at a time (diagnostics differ by path).
 const maxHolds = 256
@@ -23,27 +35,62 @@ const maxHolds = 256
 // example a CWMP Download. The returned function gives it back and may be called more than once. A resource that is
 // held is refused with Resources; nobody is ever pushed out (R-OPR.3).
 func (e *Engine) Hold(resource, by string) (free func(), err error) {
-	h := &e.holds
+	_, free, err = e.holds.take(resource, by, 0)
+	return free, err
+}
+
+// take takes a resource, or a place in its queue of at most `queue`; turn is nil when it is had at once. free gives back
+// whatever it is then.
+func (h *holds) take(resource, by string, queue int) (turn <-chan struct{}, free func(), err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	p := &place{by: by, turn: make(chan struct{})}
 	if other, busy := h.holder[resource]; busy {
-		return nil, datamodel.Fail(datamodel.Resources, "", "resource "+resource+" is held by "+other)
+		if n := len(h.queues[resource]); n >= min(queue, MaxResourceQueue) {
+			text := "resource " + resource + " is held by " + other
+			if n > 0 {
+				text += ", " + strconv.Itoa(n) + " wait for it"
+			}
+			return nil, nil, datamodel.Fail(datamodel.Resources, "", text)
+		}
+		if h.queues == nil {
+			h.queues = map[string][]*place{}
+		}
+		h.queues[resource] = append(h.queues[resource], p)
+		turn = p.turn
+	} else {
+		if len(h.holder) >= maxHolds {
+			return nil, nil, datamodel.Fail(datamodel.Resources, "", "too many commands are running")
+		}
+		if h.holder == nil {
+			h.holder = map[string]string{}
+		}
+		h.holder[resource] = by
+		close(p.turn)
 	}
-	if len(h.holder) >= maxHolds {
-		return nil, datamodel.Fail(datamodel.Resources, "", "too many commands are running")
-	}
-	if h.holder == nil {
-		h.holder = map[string]string{}
-	}
-	h.holder[resource] = by
 	var once sync.Once
-	return func() {
-		once.Do(func() {
-			h.mu.Lock()
-			delete(h.holder, resource)
-			h.mu.Unlock()
-		})
-	}, nil
+	return turn, func() { once.Do(func() { h.leave(resource, p) }) }, nil
+}
+
+// leave gives a resource to who waited longest for it, or a place in the queue back.
+func (h *holds) leave(resource string, p *place) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	q := h.queues[resource]
+	if i := slices.Index(q, p); i >= 0 {
+		q = slices.Delete(q, i, i+1)
+	} else if len(q) > 0 {
+		h.holder[resource] = q[0].by
+		close(q[0].turn)
+		q = slices.Delete(q, 0, 1)
+	} else {
+		delete(h.holder, resource)
+	}
+	if len(q) == 0 {
+		delete(h.queues, resource)
+		return
+	}
+	h.queues[resource] = q
 }
 
 // resourceOf names the resource that a command needs, "" for none. path is a canonical instance path.
@@ -72,10 +119,12 @@ type Operation struct {
 	p    *provided
 	inv  datamodel.Invocation
 	free func()
+	turn <-chan struct{} // closed when the resource is there; nil: it is
 	once sync.Once
 }
 
-// Command checks a command and takes its resource. path is an instance path from View.Resolve, in the writer's
+// Command checks a command and takes its resource, or a place in the queue for it where the policy has one; only
+// asynchronous commands wait, in Run. path is an instance path from View.Resolve, in the writer's
 // spelling. Unknown arguments are ignored (R-OPR.6), missing ones get their default (R-OPR.7).
 //
 // Errors: NotSupported, NoInstance, Denied, InvalidArgs (R-OPR.5), Resources (somebody else holds the resource),
@@ -105,18 +154,24 @@ func (e *Engine) Command(w Writer, path string, args map[string]string) (*Operat
 		return nil, datamodel.Fail(datamodel.NotImplemented, path, "no provider carries it out")
 	}
 	free := func() {}
+	var turn <-chan struct{}
 	if res := resourceOf(canonical, m.Command); res != "" {
+		queue := 0
 		if order := e.order(v.v); order != nil {
-			if verdict := order.Resource(w, res); verdict.Kind == Yield {
+			verdict := order.Resource(w, res)
+			if verdict.Kind == Yield {
 				return nil, datamodel.Fail(datamodel.Denied, path, verdict.Text)
 			}
+			if m.Command.Async {
+				queue = verdict.Queue
+			}
 		}
-		if free, err = e.Hold(res, w.Name); err != nil {
+		if turn, free, err = e.holds.take(res, w.Name, queue); err != nil {
 			return nil, asAsked(err, path)
 		}
 	}
 	obj := canonical[:len(canonical)-len(m.Command.Name)]
-	return &Operation{Path: path, Command: m.Command, e: e, w: w, p: p, free: free,
+	return &Operation{Path: path, Command: m.Command, e: e, w: w, p: p, free: free, turn: turn,
 		inv: datamodel.Invocation{Command: canonical, Args: in, Object: objectRef(v.v, m.Object, obj), By: w.caller()}}, nil
 }
 
@@ -175,6 +230,17 @@ func (o *Operation) Run(ctx context.Context) (map[string]string, error) {
 func (o *Operation) Cancel() { o.once.Do(o.free) }
 
 func (o *Operation) run(ctx context.Context) (map[string]string, error) {
+	if o.turn != nil {
+		select {
+		case <-o.turn:
+		case <-o.e.done:
+			o.free()
+			return nil, errClosed
+		case <-ctx.Done():
+			o.free()
+			return nil, datamodel.Fail(datamodel.CommandCanceled, o.Path, "while it waited for its resource")
+		}
+	}
 	done := make(chan answer, 1)
 	if !o.e.enter() {
 		o.free()

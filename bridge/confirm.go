@@ -34,8 +34,10 @@ const confirmBucket = ownBucket + "confirm"
 // window is open, others cannot write what it wrote, so that putting back is exact; what they write elsewhere stays. A
 // restart inside the window puts back first, before the heads start.
 type Confirm struct {
-	ID     string        // chosen by the writer, unique among the open ones, at most 64 bytes
+	ID     string        // chosen by the writer, unique among the open ones, at most 64 bytes; "": the engine makes one
 	Within time.Duration // MinConfirm to MaxConfirm; 0: DefaultConfirm
+	// policy: a rule asks for it. What one writer changes under such rules until it confirms is one window.
+	policy bool
 }
 
 // Window is an open provisional change.
@@ -55,7 +57,9 @@ type window struct {
 	Within time.Duration `json:"within"`
 	Paths  []string      `json:"paths"`
 	Steps  []inverse     `json:"steps"`
+	Policy bool          `json:"policy,omitempty"`
 
+	prev     *window   // that this one takes up and goes on with, once it is committed
 	made     time.Time // monotonic; the commit
 	deadline time.Time
 	timer    *time.Timer
@@ -79,13 +83,15 @@ type inverse struct {
 type windows struct {
 	mu   sync.Mutex
 	open []*window
+	tell func(w Window, what string)
 }
 
-func (ws *windows) find(id string) *window {
+// find a committed one, by its ID or, with "", by the writer whose policy asked for it.
+func (ws *windows) find(id, writer string) *window {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for _, w := range ws.open {
-		if w.ID == id {
+		if !w.made.IsZero() && (id != "" && w.ID == id || id == "" && w.Policy && w.Writer == writer) {
 			return w
 		}
 	}
@@ -96,11 +102,13 @@ func (ws *windows) find(id string) *window {
 func (ws *windows) enter(w, old *window) error {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	at := -1
+	at, most := -1, maxWindows
 	for i, o := range ws.open {
 		switch {
 		case o == old:
 			at = i
+		case o == w.prev:
+			most++
 		case o.ID == w.ID:
 			return datamodel.Fail(datamodel.Refused, "", "a change with the confirm id "+w.ID+" is open already")
 		}
@@ -109,7 +117,7 @@ func (ws *windows) enter(w, old *window) error {
 		ws.open[at] = w
 		return nil
 	}
-	if len(ws.open) >= maxWindows {
+	if len(ws.open) >= most {
 		return datamodel.Fail(datamodel.Resources, "", "at most "+strconv.Itoa(maxWindows)+" changes may wait for their confirmation")
 	}
 	ws.open = append(ws.open, w)
@@ -168,7 +176,7 @@ func intersects(a, b string) bool {
 
 // seal stages what rides with the change: the confirm window, and what Change.Seal and the engine's sealer add.
 func (r *run) seal() error {
-	if c := r.c.Confirm; c != nil && r.changing() {
+	if c := r.confirmation(); c != nil && r.changing() {
 		if err := r.provisional(c); err != nil {
 			return err
 		}
@@ -190,11 +198,18 @@ func (r *run) provisional(c *Confirm) error {
 	if w.Within == 0 {
 		w.Within = DefaultConfirm
 	}
-	if w.ID == "" || len(w.ID) > maxConfirmID || w.Within < MinConfirm || w.Within > MaxConfirm {
-		return datamodel.Fail(datamodel.InvalidArgs, "", "a provisional change needs an id of 1 to "+strconv.Itoa(maxConfirmID)+
+	if w.ID == "" {
+		w.ID = "r" + strconv.FormatUint(w.Rev, 10)
+	}
+	if len(w.ID) > maxConfirmID || w.Within < MinConfirm || w.Within > MaxConfirm {
+		return datamodel.Fail(datamodel.InvalidArgs, "", "a provisional change needs an id of at most "+strconv.Itoa(maxConfirmID)+
 			" bytes and "+MinConfirm.String()+" to "+MaxConfirm.String()+" to be confirmed in")
 	}
 	r.inverse(w)
+	if c.policy {
+		w.Policy = true
+		r.goOn(w)
+	}
 	if len(w.Steps) > maxInverse {
 		return datamodel.Fail(datamodel.Resources, "", "the change is too large to be provisional: putting it back takes more than "+
 			strconv.Itoa(maxInverse)+" steps")
@@ -249,6 +264,10 @@ func (r *run) inverse(w *window) {
 			w.Steps = append(w.Steps, inverse{Op: store.DeltaAttr, Path: ef.path, Attr: &old})
 		}
 	}
+	w.sortPaths()
+}
+
+func (w *window) sortPaths() {
 	slices.Sort(w.Paths)
 	w.Paths = slices.Compact(w.Paths)
 }
@@ -290,7 +309,8 @@ func (w *window) restoreTables(from *store.Version, obj *datamodel.Object, path 
 
 // undo stages the steps. A leaf that somebody else has changed since in spite of everything (the system may) stays.
 func (w *window) undo(tx *store.Tx) error {
-	mine := func(rev uint64, writer string) bool { return rev == w.Rev || writer == w.Writer }
+	base := tx.Base().Rev()
+	mine := func(rev uint64, writer string) bool { return rev == w.Rev || writer == w.Writer || rev > base }
 	for i := range w.Steps {
 		st := &w.Steps[i]
 		var err error
@@ -331,11 +351,16 @@ func (e *Engine) opened(w *window, commit store.Commit) {
 		e.windows.abandon(w)
 		return
 	}
+	if w.prev != nil {
+		e.windows.abandon(w.prev)
+		w.prev = nil
+	}
 	e.windows.mu.Lock()
-	defer e.windows.mu.Unlock()
 	w.made = time.Now()
 	w.deadline = w.made.Add(w.Within)
 	e.arm(w, w.Within)
+	e.windows.mu.Unlock()
+	e.tellWindow(w, WindowOpened)
 }
 
 // arm is called with windows.mu held.
@@ -368,7 +393,7 @@ func (e *Engine) Windows() []Window {
 	out := make([]Window, 0, len(e.windows.open))
 	for _, w := range e.windows.open {
 		if !w.made.IsZero() {
-			out = append(out, Window{w.ID, w.Writer, w.Rev, w.Paths, w.deadline})
+			out = append(out, w.shown())
 		}
 	}
 	return out
@@ -401,10 +426,10 @@ func (e *Engine) Confirm(ctx context.Context, by Writer, id string, deadline tim
 		return nil
 	}
 	_, err = e.store.Update(ctx, store.Meta{Writer: by.Name, Ref: id, Kind: "confirm"}, func(tx *store.Tx) error {
-		if _, open := tx.Record(confirmBucket, id); !open {
+		if !w.stored(tx) {
 			return errWindow
 		}
-		return tx.DeleteRecord(confirmBucket, id)
+		return tx.DeleteRecord(confirmBucket, w.ID)
 	})
 	if errors.Is(err, errWindow) {
 		return errWindow
@@ -413,6 +438,7 @@ func (e *Engine) Confirm(ctx context.Context, by Writer, id string, deadline tim
 		return &datamodel.Error{Reason: storeReason(err), Err: err}
 	}
 	e.windows.abandon(w)
+	e.tellWindow(w, WindowConfirmed)
 	return nil
 }
 
@@ -428,8 +454,8 @@ func (e *Engine) CancelConfirm(ctx context.Context, by Writer, id string) error 
 }
 
 func (e *Engine) windowOf(by Writer, id string) (*window, error) {
-	w := e.windows.find(id)
-	if w == nil || w.made.IsZero() {
+	w := e.windows.find(id, by.Name)
+	if w == nil {
 		return nil, errWindow
 	}
 	if w.Writer != by.Name && !by.System && by.Class != ClassUser {
@@ -443,7 +469,7 @@ func (e *Engine) revert(ctx context.Context, w *window, why string) error {
 	var job *applyJob
 	commit, err := e.store.Update(ctx, store.Meta{Writer: sysPrefix + "rollback", Ref: w.ID, Kind: "rollback"}, func(tx *store.Tx) error {
 		e.applies.drop(job)
-		if _, open := tx.Record(confirmBucket, w.ID); !open {
+		if !w.stored(tx) {
 			return errWindow
 		}
 		if err := w.undo(tx); err != nil {
@@ -470,6 +496,7 @@ func (e *Engine) revert(ctx context.Context, w *window, why string) error {
 	}
 	e.windows.abandon(w)
 	e.log.Warn("a change that was not confirmed was put back", "confirm", w.ID, "writer", w.Writer, "revision", w.Rev, "by_revision", commit.Rev, "why", why)
+	e.tellWindow(w, why)
 	return nil
 }
 

@@ -33,7 +33,20 @@ type conflicts struct {
 	seq   uint64
 	total uint64
 	tell  func(ConflictRow)
+	lost  func([]OwnershipLoss)
 }
+
+// OwnershipLoss tells of one leaf that a writer took from its owner.
+type OwnershipLoss struct {
+	Path          string // canonical
+	Owner, Writer string // before and now
+	Rule          string
+	Revision      uint64
+}
+
+// OnOwnershipLost has f called after each commit that took leaves from their owners, with all of them, on the goroutine
+// of the writer and outside all locks; it must not call Apply. Before Start.
+func (e *Engine) OnOwnershipLost(f func([]OwnershipLoss)) { e.conflicts.lost = f }
 
 type conflictRow struct {
 	ConflictRow

@@ -64,7 +64,7 @@ func (c *ClassOrder) Resource(w Writer, resource string) Verdict {
 			return bar(Verdict{Kind: Yield, Rule: r.ID, Text: "rule " + r.ID + " admits only " + strings.Join(r.Writers, ", ") +
 				" to " + resource + "; change the rule"})
 		}
-		return Verdict{Kind: Allow, Rule: r.ID}
+		return Verdict{Kind: Allow, Rule: r.ID, Queue: r.Queue}
 	}
 	return Verdict{Kind: Allow, Rule: defaultRule.ID}
 }
@@ -112,6 +112,7 @@ func (c *ClassOrder) Decide(p Proposal) Verdict {
 	if p.Frozen.Winner != "" && p.Frozen.Winner != p.Writer.Name && !r.NoDamp {
 		return c.damped(p, rule, p.Frozen.Winner, " until "+time.Unix(p.Frozen.Until, 0).UTC().Format(time.RFC3339))
 	}
+	v.Confirm = r.Confirm && v.Kind != Yield
 	return v
 }
 

@@ -44,6 +44,8 @@ type Options struct {
 	Style datamodel.FaultStyle
 	// GuardParam is the canonical path of the parameter by which a manager guards a change (IfRevision); "": none.
 	GuardParam string
+	// ConfirmParam is that of the parameter by which a manager makes a change provisional (ConfirmWithin); "": none.
+	ConfirmParam string
 }
 
 // Engine is the bridge. Safe for concurrent use.
@@ -60,6 +62,7 @@ type Engine struct {
 	style   datamodel.FaultStyle
 	wait    time.Duration
 	guard   string
+	confirm string
 
 	claims    claims
 	fights    fights
@@ -100,7 +103,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{schema: o.Schema, profile: o.Profile, store: o.Store, log: o.Log, maxRows: map[*datamodel.Object]int{},
 		shield: shieldLimits{o.ShieldLife, o.ShieldIdle, o.ShieldChanges}.withDefaults(),
 		done:   make(chan struct{}), consumers: map[string]bool{}}
-	e.style, e.wait, e.guard = o.Style, o.Wait, o.GuardParam
+	e.style, e.wait, e.guard, e.confirm = o.Style, o.Wait, o.GuardParam, o.ConfirmParam
 	if e.wait == 0 {
 		e.wait = maxPatience
 	}

@@ -112,6 +112,9 @@ func (r *run) setting(key maskKey, obj *datamodel.Object, path string, s *Settin
 	if m.Path == r.e.guard && m.Path != "" {
 		return m, "", r.guard(m, value)
 	}
+	if m.Path == r.e.confirm && m.Path != "" {
+		return m, "", r.ask(m, value)
+	}
 	if f.Command {
 		return m, value, r.act(key, m, f, value)
 	}

@@ -63,7 +63,12 @@ func (r *run) deleteRow(key maskKey, m datamodel.Match) error {
 		}
 		asked = &p
 		// Every leaf below must be deletable by its own rule.
+		order := r.e.order(r.baseV)
 		v.Walk(m.Path, func(leaf string, l store.Leaf) bool {
+			if order != nil && !verdict.Confirm && order.rule(leaf).Confirm {
+				verdict.Confirm = true
+				verdict.Text += ConfirmMark
+			}
 			p := Proposal{Writer: r.w, Path: leaf, Old: l.Value, Delete: true}
 			r.owner(&p, l.Writer, l.Rev, l.Flags)
 			if p.Owner == "" || p.Owner == r.w.Name {

@@ -44,6 +44,7 @@ type Options struct {
 	WANUp func() bool
 	// Object is the path of the vendor's object, where events come from: "Device.X_EXAMPLE-COM_Migration.".
 	Object string
+	Emit   func(bridge.Event) // of its events; nil: Engine.Emit
 	Log    *slog.Logger
 }
 
@@ -104,6 +105,9 @@ func Open(ctx context.Context, e *bridge.Engine, o Options) (*Migrator, error) {
 	m := &Migrator{engine: e, cfg: o.Config, opt: o, log: o.Log, meters: newMeters(o.Config.longest())}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
+	}
+	if m.opt.Emit == nil {
+		m.opt.Emit = e.Emit
 	}
 	m.intents.leafs = map[string]*intent{}
 	m.gauges.Store(&gauges{coverage: 1, agreement: 1})
@@ -386,7 +390,7 @@ func (m *Migrator) tell(s State, c Change) {
 	}
 	emit := func(name string, args map[string]string) {
 		args["Phase"], args["Epoch"] = string(s.Phase), strconv.FormatUint(s.Epoch, 10)
-		m.engine.Emit(bridge.Event{Kind: bridge.EventModel, Path: m.opt.Object, Name: name, Args: args, Cause: c.By})
+		m.opt.Emit(bridge.Event{Kind: bridge.EventModel, Path: m.opt.Object, Name: name, Args: args, Cause: c.By})
 	}
 	if c.Cause == CauseGate {
 		emit("GateFailed!", map[string]string{"Gate": string(c.From)})
@@ -556,7 +560,18 @@ func (m *Migrator) measure(ctx context.Context, now time.Time) {
 		g.converged, g.projection, g.coverage, g.agreement = true, r.Projection, r.Coverage, r.Agreement
 		g.asserted, g.both, g.drift = uint64(r.ACS), uint64(r.Both), drifts(r.Differences)
 	}
-	m.gauges.Store(g)
+	m.drifted(m.gauges.Swap(g).drift, g.drift)
+}
+
+// drifted tells of drift that was not there at the check before.
+func (m *Migrator) drifted(before, now []Difference) {
+	for _, d := range now {
+		if m.opt.Object == "" || slices.ContainsFunc(before, func(o Difference) bool { return o.Path == d.Path && o.Kind == d.Kind }) {
+			continue
+		}
+		m.opt.Emit(bridge.Event{Kind: bridge.EventModel, Path: m.opt.Object, Name: "DriftDetected!", Args: map[string]string{
+			"Path": d.Path, "Kind": d.Kind, "ACSValue": d.ACS, "USPValue": d.USP, "Since": strconv.FormatUint(d.Since, 10)}})
+	}
 }
 
 // keepMeters makes the figures survive a restart.

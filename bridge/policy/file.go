@@ -34,6 +34,8 @@ type File struct {
 type Defaults struct {
 	OnConflict string `toml:"on_conflict"`
 	OwnerTTL   string `toml:"owner_ttl"`
+	// ConfirmWithin is the time to confirm what rules with confirm = true make provisional: "10m", 1s to 1h.
+	ConfirmWithin string `toml:"confirm_within"`
 }
 
 // Rule is one [[rule]]: of a path, or of a resource that commands need.
@@ -45,7 +47,8 @@ type Rule struct {
 	Owner         string           `toml:"owner"`
 	OnConflict    string           `toml:"on_conflict"`
 	Damp          *bool            `toml:"damp"`
-	Confirm       bool             `toml:"confirm"`
+	Confirm       bool             `toml:"confirm"` // of a path: changes count only once they are confirmed
+	Queue         int              `toml:"queue"`   // of a resource: how many commands may wait for it
 	SessionClaims bool             `toml:"session_claims"`
 	Phase         map[string]Other `toml:"phase"`
 }
@@ -55,6 +58,7 @@ type Other struct {
 	Writers    []string `toml:"writers"`
 	Owner      string   `toml:"owner"`
 	OnConflict string   `toml:"on_conflict"`
+	Confirm    *bool    `toml:"confirm"`
 }
 
 // AccessList is how TR-069's AccessList counts for USP.
@@ -74,6 +78,7 @@ type Policy struct {
 	File   File
 	Hash   string // of the text, 16 hex digits
 	TTL    time.Duration
+	within time.Duration // 0: bridge.DefaultConfirm
 	text   string
 	orders *bridge.Orders
 }
@@ -122,6 +127,11 @@ func Parse(text string, initial bridge.Phase) (*Policy, error) {
 		errs = append(errs, fmt.Errorf("policy: unknown key %s", k.String()))
 	}
 	errs = append(errs, p.check()...)
+	if s := p.File.Defaults.ConfirmWithin; s != "" {
+		if p.within, err = time.ParseDuration(s); err != nil || p.within < bridge.MinConfirm || p.within > bridge.MaxConfirm {
+			errs = append(errs, fmt.Errorf("policy: defaults.confirm_within = %q: want %s to %s", s, bridge.MinConfirm, bridge.MaxConfirm))
+		}
+	}
 	if p.TTL, err = ttl(p.File.Defaults.OwnerTTL); err != nil {
 		errs = append(errs, err)
 	}
@@ -205,6 +215,12 @@ func (p *Policy) check() (errs []error) {
 		if (r.Path == "") == (r.Resource == "") {
 			bad("%s: either path or resource is needed", at)
 		}
+		if r.Queue != 0 && r.Resource == "" || r.Queue < 0 || r.Queue > bridge.MaxResourceQueue {
+			bad("%s: queue = %d: 0 to %d, of a rule with a resource", at, r.Queue, bridge.MaxResourceQueue)
+		}
+		if r.Confirm && r.Path == "" {
+			bad("%s: confirm is for a rule with a path", at)
+		}
 		conflict(at+": on_conflict", r.OnConflict)
 		p.names(at, r.Writers, r.Owner, known, bad)
 		for name, o := range r.Phase {
@@ -249,7 +265,7 @@ func (p *Policy) classes() []string {
 // order compiles the file for one phase.
 func (p *Policy) order(phase bridge.Phase) (*bridge.ClassOrder, error) {
 	f := &p.File
-	o := bridge.OrderOptions{Classes: f.Order[string(phase)], USPEntity: f.AccessList.USPEntity}
+	o := bridge.OrderOptions{Classes: f.Order[string(phase)], USPEntity: f.AccessList.USPEntity, ConfirmWithin: p.within}
 	if f.AccessList.Honor != nil {
 		honor := slices.Contains(f.AccessList.Honor, string(phase))
 		o.AccessList = &honor
@@ -258,7 +274,7 @@ func (p *Policy) order(phase bridge.Phase) (*bridge.ClassOrder, error) {
 	root := false
 	for _, r := range f.Rules {
 		b := bridge.Rule{ID: r.ID, Path: tail(r.Path), Resource: r.Resource, Writers: r.Writers, Owner: r.Owner,
-			OnConflict: bridge.Conflict(r.OnConflict), NoDamp: r.Damp != nil && !*r.Damp, Confirm: r.Confirm, SessionClaims: r.SessionClaims}
+			OnConflict: bridge.Conflict(r.OnConflict), NoDamp: r.Damp != nil && !*r.Damp, Confirm: r.Confirm, Queue: r.Queue, SessionClaims: r.SessionClaims}
 		if other, ok := r.Phase[string(phase)]; ok {
 			if other.Writers != nil {
 				b.Writers = other.Writers
@@ -268,6 +284,9 @@ func (p *Policy) order(phase bridge.Phase) (*bridge.ClassOrder, error) {
 			}
 			if other.OnConflict != "" {
 				b.OnConflict = bridge.Conflict(other.OnConflict)
+			}
+			if other.Confirm != nil {
+				b.Confirm = *other.Confirm
 			}
 		}
 		if b.OnConflict == "" {

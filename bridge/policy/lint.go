@@ -32,6 +32,9 @@ func (p *Policy) Lint(schema *datamodel.Schema) []Finding {
 	say := func(rule, format string, a ...any) { out = append(out, Finding{rule, fmt.Sprintf(format, a...)}) }
 	for _, r := range p.File.Rules {
 		if r.Path == "" {
+			if r.Queue > 0 && (r.Resource == "boot" || r.Resource == "factory") {
+				say(r.ID, "queue: %s is taken by commands that do not wait", r.Resource)
+			}
 			continue
 		}
 		paths, err := bridge.Alternatives(tail(r.Path))
@@ -79,6 +82,9 @@ func (p *Policy) lintPhase(phase bridge.Phase, say func(string, string, ...any))
 		}
 		if !anybody {
 			say(r.ID, "phase %s: nobody may write %s, on which reaching the device depends", phase, path)
+		}
+		if r.Confirm && strings.Contains(path, ".MTP.") {
+			say(r.ID, "phase %s: confirm on %s also concerns the links that a confirmation comes over: who is cut off cannot confirm, and is put back", phase, path)
 		}
 		if r.OnConflict == bridge.OnTake || r.OnConflict == bridge.OnLast {
 			say(r.ID, "phase %s: on_conflict = %q lets anybody change %s, on which reaching the device depends", phase, string(r.OnConflict), path)

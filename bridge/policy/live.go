@@ -34,6 +34,7 @@ type Live struct {
 	log     *slog.Logger
 
 	mu     sync.Mutex
+	tell   func(Status, Report)
 	policy *Policy
 	epoch  uint64
 	status Status
@@ -120,12 +121,21 @@ func (l *Live) Status() Status {
 // Class of a Controller by [classes], "" if they do not say.
 func (l *Live) Class(writer string, roles []string) string { return l.Policy().Class(writer, roles) }
 
+// OnReload has f called after every Reload with what came of it, also when it failed; it must not call back. Before the
+// first Reload.
+func (l *Live) OnReload(f func(Status, Report)) { l.tell = f }
+
 // Reload reads the file again, tries it on the journal and puts it in force between two commits. Whatever goes wrong, the
 // policy before stays in force and the error is kept for Status.
 func (l *Live) Reload(ctx context.Context) (Report, []Finding, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	report, findings, err := l.reload(ctx)
+	defer func() {
+		if l.tell != nil {
+			l.tell(l.status, report)
+		}
+	}()
 	if err != nil {
 		l.status.Status, l.status.LastError = "Error", err.Error()
 		l.log.Error("policy was not loaded, the one before stays in force", "file", l.file, "error", err)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -60,6 +61,7 @@ on_conflict = "yield"
 [[rule]]
 id = "fw"
 resource = "fw"
+queue = 3
 phase.dual-usp.writers = ["main"]
 [accesslist]
 honor = ["cwmp-only","shadow","dual-cwmp"]
@@ -119,7 +121,7 @@ func TestExample(t *testing.T) {
 	if v := p.Orders().At(bridge.PhaseDualUSP).Resource(acs, "fw"); v.Kind != bridge.Yield {
 		t.Errorf("firmware by the ACS: %+v", v)
 	}
-	if v := p.Orders().At(bridge.PhaseDualCWMP).Resource(acs, "fw"); v.Kind != bridge.Allow {
+	if v := p.Orders().At(bridge.PhaseDualCWMP).Resource(acs, "fw"); v.Kind != bridge.Allow || v.Queue != 3 {
 		t.Errorf("firmware by the ACS: %+v", v)
 	}
 	for writer, want := range map[string]string{"usp:self::oper-main": "main", "usp:self::app7": "apps", "lan:anna": "user", "usp:x": ""} {
@@ -152,6 +154,10 @@ func TestBadFiles(t *testing.T) {
 		"sys":            {"version = 1\n[classes]\nsys=['cwmp']", "classes.sys"},
 		"deep wildcard":  {rule("id='a'\npath='Device.**.Enable'"), "end only"},
 		"not the device": {rule("id='a'\npath='Gerät.'"), "begin with Device"},
+		"queue":          {rule("id='a'\npath='Device.Time.'\nqueue=1"), "queue = 1"},
+		"long queue":     {rule("id='a'\nresource='fw'\nqueue=99"), "queue = 99"},
+		"confirm":        {rule("id='a'\nresource='fw'\nconfirm=true"), "confirm is for"},
+		"confirm_within": {"version = 1\n[defaults]\nconfirm_within='2h'", "confirm_within"},
 		"large":          {"version = 1\n#" + strings.Repeat("x", MaxFile), "at most"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,6 +178,8 @@ func TestLint(t *testing.T) {
 		"typo":      {"[[rule]]\nid='a'\npath='Device.Tiem.**'", "nothing there"},
 		"locked":    {"[[rule]]\nid='a'\npath='Device.ManagementServer.**'\nwriters=['apps']\n[order]\ncwmp-only=['acs']\n[classes]\nnobody=['usp:x']\n[[rule]]\nid='b'\npath='Device.LocalAgent.**'\nwriters=['nobody']", ""},
 		"empty":     {"[order]\nshadow=[]", "phase shadow: no class may write"},
+		"confirm":   {"[[rule]]\nid='a'\npath='Device.LocalAgent.**'\nconfirm=true", "cannot confirm"},
+		"no wait":   {"[[rule]]\nid='a'\nresource='boot'\nqueue=1", "do not wait"},
 		"free path": {"[[rule]]\nid='a'\npath='Device.ManagementServer.**'\non_conflict='last'", "depends"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -265,6 +273,11 @@ func TestLive(t *testing.T) {
 	if err := set(e, user, "b"); err != nil {
 		t.Fatal(err)
 	}
+	// A rule that would have asked for a confirmation differs, too; the line says so afterwards, and then it does not.
+	const confirming = "version = 1\nname = 'two'\n[defaults]\non_conflict = 'take'\nconfirm_within = '1h'\n[[rule]]\nid = 'slow'\npath = 'Device.DeviceInfo.**'\non_conflict = 'take'\nconfirm = true"
+	if report, _, err := l.Try(confirming); err != nil || !strings.Contains(fmt.Sprint(report.First), "would be take confirm by rule slow") {
+		t.Fatalf("%+v %v", report, err)
+	}
 	write("version = 1\n[[rule]]")
 	if _, _, err := l.Reload(ctx); err == nil {
 		t.Fatal("a bad file was loaded")
@@ -288,6 +301,12 @@ func TestLive(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	x := parse(t, example).Explain(bridge.PhaseDualCWMP, "Device.IP.Interface.1.Enable", "usp:self::oper-main", "")
+	if x.Within != bridge.DefaultConfirm {
+		t.Error("no time to confirm:", x.Within)
+	}
+	if class, v := parse(t, example).ExplainResource(bridge.PhaseDualUSP, "fw", "cwmp", "acs"); class != "acs" || v.Kind != bridge.Yield || v.Rule != "fw" {
+		t.Errorf("%s %+v", class, v)
+	}
 	if x.Class != "main" || x.Rule.ID != "wan" || x.Fresh.Kind != bridge.Yield || len(x.Against) != 4 {
 		t.Fatalf("%+v", x)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"twinspan/bridge"
 	"twinspan/store"
@@ -28,7 +29,7 @@ type Difference struct {
 	Revision uint64
 	Writer   string
 	Path     string
-	Was, Now string // "allow by rule wan", "yield by rule default"
+	Was, Now string // "allow by rule wan", "yield by rule default", "take confirm by rule lan"
 }
 
 func (d Difference) String() string {
@@ -59,10 +60,17 @@ func (p *Policy) Simulate(s *store.Store) (Report, error) {
 				prop.Writer.Class = class
 			}
 			v := p.orders.Decide(prop)
-			if was := wasAllowed(d); was != (v.Kind != bridge.Yield) {
+			was, now := word(d.Verdict), v.Kind.String()
+			if strings.HasSuffix(d.Verdict, bridge.ConfirmMark) {
+				was += bridge.ConfirmMark
+			}
+			if v.Confirm {
+				now += bridge.ConfirmMark
+			}
+			if wasAllowed(d) != (v.Kind != bridge.Yield) || v.Kind != bridge.Yield && strings.HasSuffix(d.Verdict, bridge.ConfirmMark) != v.Confirm {
 				r.Differ++
 				if len(r.First) < maxDifferences {
-					r.First = append(r.First, Difference{e.Rev, e.Meta.Writer, d.Path, word(d.Verdict) + " by rule " + d.Rule, v.Kind.String() + " by rule " + v.Rule})
+					r.First = append(r.First, Difference{e.Rev, e.Meta.Writer, d.Path, was + " by rule " + d.Rule, now + " by rule " + v.Rule})
 				}
 			}
 		}
@@ -88,6 +96,16 @@ type Explanation struct {
 	Rule    bridge.Rule
 	Fresh   bridge.Verdict // for what nobody owns
 	Against []Fare         // by class of an owner
+	// Within is the time to confirm where the rule wants it.
+	Within time.Duration
+}
+
+// ExplainResource says how a writer fares who runs a command that needs a resource ("fw", "boot").
+func (p *Policy) ExplainResource(phase bridge.Phase, resource, writer, class string) (string, bridge.Verdict) {
+	if c := p.Class(writer, nil); c != "" {
+		class = c
+	}
+	return class, p.orders.At(phase).Resource(bridge.Writer{Name: writer, Class: class}, resource)
 }
 
 // Fare is the verdict on a value that a writer of a class owns.
@@ -105,7 +123,11 @@ func (p *Policy) Explain(phase bridge.Phase, path, writer, class string) Explana
 	order := p.orders.At(phase)
 	x := Explanation{Phase: phase, Class: class, Rule: order.RuleFor(path)}
 	prop := bridge.Proposal{Phase: phase, Writer: bridge.Writer{Name: writer, Class: class}, Path: path, Old: "a", New: "b"}
-	x.Fresh = order.Decide(prop)
+	if x.Fresh = order.Decide(prop); x.Rule.Confirm {
+		if x.Within = p.within; x.Within == 0 {
+			x.Within = bridge.DefaultConfirm
+		}
+	}
 	for _, owner := range p.classes() {
 		prop.Owner, prop.OwnerClass, prop.Creator = "another "+owner, owner, "another "+owner
 		x.Against = append(x.Against, Fare{owner, order.Decide(prop)})

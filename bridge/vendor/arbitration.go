@@ -15,6 +15,10 @@ import (
 // SetParameterValues or the same Set. It reads as empty.
 const GuardParam = "IfRevision"
 
+// ConfirmParam is the parameter by which a manager makes a change provisional: SECONDS or SECONDS@ID, in the same
+// SetParameterValues or the same Set. It reads as empty.
+const ConfirmParam = "ConfirmWithin"
+
 // maxListed bounds one answer of ListOwners().
 const maxListed = 100
 
@@ -53,7 +57,7 @@ var specs = []spec{
 	{"Thaw()", "Path:S", ""},
 	{"ReloadPolicy()", "", "Entries Judged Differ Difference.{i}.Text Finding.{i}.Text"},
 	{"SimulatePolicy()", "Text:S", "Entries Judged Differ Difference.{i}.Text Finding.{i}.Text"},
-	{"ExplainPolicy()", "Path:S Writer:S", "Phase Class Rule OnConflict Verdict Text Against.{i}.Owner Against.{i}.Verdict Against.{i}.Rule"},
+	{"ExplainPolicy()", "Path:S Writer:S", "Phase Class Rule OnConflict ConfirmWithin Queue Verdict Text Against.{i}.Owner Against.{i}.Verdict Against.{i}.Rule"},
 }
 
 // arbitrationCommands describes them for the schema.
@@ -222,6 +226,12 @@ func (p *Provider) policyCommand(ctx context.Context, name string, inv datamodel
 
 func (p *Provider) explain(out map[string]string, inv datamodel.Invocation) (map[string]string, error) {
 	path := inv.Args["Path"]
+	if !strings.HasPrefix(path, "Device.") { // a resource
+		class, v := p.policy.Policy().ExplainResource(p.engine.PhaseNow(), path, inv.Args["Writer"], bridge.ClassOf(inv.Args["Writer"]))
+		out["Phase"], out["Class"], out["Rule"], out["Verdict"], out["Text"] = string(p.engine.PhaseNow()), class, v.Rule, v.Kind.String(), v.Text
+		out["Queue"] = strconv.Itoa(v.Queue)
+		return out, nil
+	}
 	if c, ok := datamodel.ToCanonical(datamodel.USP, path); ok {
 		path = c
 	}
@@ -232,6 +242,9 @@ func (p *Provider) explain(out map[string]string, inv datamodel.Invocation) (map
 	x := p.policy.Policy().Explain(p.engine.PhaseNow(), path, writer, bridge.ClassOf(writer))
 	out["Phase"], out["Class"], out["Rule"] = string(x.Phase), x.Class, x.Rule.ID
 	out["OnConflict"], out["Verdict"], out["Text"] = string(x.Rule.OnConflict), x.Fresh.Kind.String(), x.Fresh.Text
+	if x.Within > 0 {
+		out["ConfirmWithin"] = strconv.Itoa(int(x.Within.Seconds()))
+	}
 	for i, f := range x.Against {
 		q := "Against." + strconv.Itoa(i+1) + "."
 		out[q+"Owner"], out[q+"Verdict"], out[q+"Rule"] = f.Owner, f.Verdict.Kind.String(), f.Verdict.Rule

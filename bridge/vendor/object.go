@@ -50,9 +50,10 @@ type Command struct {
 
 // Events are those that the object can send, with their arguments.
 var events = map[string][]string{
-	"PhaseChanged!": {"Phase", "Epoch", "From", "By", "Cause"}, "ConfirmRequired!": {"Phase", "Epoch", "By", "Seconds"},
-	"RolledBack!": {"Phase", "Epoch", "From", "Cause"}, "GateFailed!": {"Phase", "Epoch", "Gate"}, "RescueEntered!": {"Phase", "Epoch", "Cause"},
-	"Conflict!": {"Path", "Loser", "Winner", "Rule", "Count"},
+	"PhaseChanged!": {"Phase", "Epoch", "From", "By", "Cause"}, "ConfirmRequired!": {"Phase", "Epoch", "By", "Seconds", "ID", "Revision", "Paths"},
+	"RolledBack!": {"Phase", "Epoch", "From", "By", "Cause", "ID", "Revision", "Paths"}, "GateFailed!": {"Phase", "Epoch", "Gate"}, "RescueEntered!": {"Phase", "Epoch", "Cause"},
+	"Conflict!": {"Path", "Loser", "Winner", "Rule", "Count"}, "OwnershipLost!": {"Owner", "By", "Revision", "Rule", "Count", "Paths"},
+	"DriftDetected!": {"Path", "Kind", "ACSValue", "USPValue", "Since"}, "PolicyReloaded!": {"Name", "Hash", "Epoch", "Status", "Differ", "Error"},
 }
 
 func textFacts() *datamodel.Facts { return &datamodel.Facts{Type: datamodel.TypeString} }

@@ -65,9 +65,11 @@ func Extend(root *datamodel.Object, prefix string, content *Content) error {
 	guard := func() *datamodel.Facts {
 		return &datamodel.Facts{Type: datamodel.TypeString, Access: datamodel.ReadWrite, Command: true}
 	}
-	revision := datamodel.NewParam(GuardParam, guard(), guard())
-	revision.Object = obj
-	obj.Params = append(obj.Params, revision)
+	for _, name := range []string{GuardParam, ConfirmParam} {
+		p := datamodel.NewParam(name, guard(), guard())
+		p.Object = obj
+		obj.Params = append(obj.Params, p)
+	}
 	extend(obj, content)
 	root.Children = append(root.Children, obj)
 	sort.Slice(root.Children, func(i, j int) bool { return root.Children[i].Name < root.Children[j].Name })

@@ -34,6 +34,7 @@ func (c *Config) arbiter() (*bridge.Orders, error) {
 // arbitrationOptions are what the configuration says of arbitration beside the policy.
 func (c *Config) arbitrationOptions(o *bridge.Options, prefix string) {
 	o.GuardParam = "Device." + prefix + "Migration." + vendor.GuardParam
+	o.ConfirmParam = "Device." + prefix + "Migration." + vendor.ConfirmParam
 	o.Rate, o.Burst = policy.DefaultRate, policy.DefaultBurst
 	if r := c.Bridge.CommitsPerSecond; r != nil {
 		o.Rate = *r

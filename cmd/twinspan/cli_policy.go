@@ -62,7 +62,7 @@ func tableOf(args map[string]string, name string, columns ...string) []map[strin
 func cliPolicy(ctx context.Context, args []string, out io.Writer) error {
 	o := newOptions("policy")
 	config := o.String("config", "", "check: for the device of this configuration")
-	rest, err := o.parse(args, 1, "check FILE, simulate FILE, explain PATH WRITER or reload")
+	rest, err := o.parse(args, 1, "check FILE, simulate FILE, explain PATH|RESOURCE WRITER or reload")
 	if err != nil {
 		return err
 	}
@@ -138,8 +138,15 @@ func (o *options) policyExplain(ctx context.Context, out io.Writer, path, writer
 	if err != nil || o.json {
 		return errors.Join(err, jsonIf(out, o.json && err == nil, res))
 	}
+	if res["Queue"] != "" {
+		fmt.Fprintf(out, "phase %s, %s is of class %s: %s by rule %s, up to %s wait %s\n", res["Phase"], writer, res["Class"], res["Verdict"], res["Rule"], res["Queue"], res["Text"])
+		return nil
+	}
 	fmt.Fprintf(out, "phase %s, %s is of class %s, rule %s (on_conflict = %s)\n", res["Phase"], writer, res["Class"], res["Rule"], res["OnConflict"])
 	fmt.Fprintf(out, "a value that nobody owns: %s %s\n", res["Verdict"], res["Text"])
+	if res["ConfirmWithin"] != "" {
+		fmt.Fprintf(out, "what is written counts only once it is confirmed, within %s s\n", res["ConfirmWithin"])
+	}
 	for _, a := range tableOf(res, "Against", "Owner", "Verdict", "Rule") {
 		fmt.Fprintf(out, "a value of another %-6s %s by rule %s\n", a["Owner"]+":", a["Verdict"], a["Rule"])
 	}

@@ -97,6 +97,39 @@ type office struct {
 	closed bool
 	engine *bridge.Engine
 	object string // path of the vendor's object
+	ready  bool   // the heads listen
+	early  []bridge.Event
+}
+
+// emit hands an event to the heads, or keeps it until they listen: what a start puts back is told after it.
+func (o *office) emit(ev bridge.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ready {
+		o.engine.Emit(ev)
+	} else if len(o.early) < 64 {
+		o.early = append(o.early, ev)
+	}
+}
+
+// listening lets events through.
+func (o *office) listening() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ready = true
+	for _, ev := range o.early {
+		o.engine.Emit(ev)
+	}
+	o.early = nil
+}
+
+// event sends an event of the object; args are names and values in turn.
+func (o *office) event(name, cause string, args ...string) {
+	m := map[string]string{}
+	for i := 0; i+1 < len(args); i += 2 {
+		m[args[i]] = args[i+1]
+	}
+	o.emit(bridge.Event{Kind: bridge.EventModel, Path: o.object, Name: name, Cause: cause, Args: m})
 }
 
 // beside runs what a CWMP command parameter asked for.
@@ -122,7 +155,7 @@ func (o *office) open(ctx context.Context, c *Config, inContact func() bool) err
 		return err
 	}
 	o.m, err = migration.Open(ctx, o.engine, migration.Options{Config: cfg, Initial: bridge.Phase(c.Bridge.Phase), Object: o.object, Log: o.log,
-		InContact: inContact, Damped: func() int { return len(o.engine.Frozen()) }})
+		Emit: o.emit, InContact: inContact, Damped: func() int { return len(o.engine.Frozen()) }})
 	if err != nil {
 		return err
 	}
@@ -143,8 +176,7 @@ func (o *office) close() {
 
 // conflict tells Controllers of a new conflict.
 func (o *office) conflict(c bridge.ConflictRow) {
-	o.engine.Emit(bridge.Event{Kind: bridge.EventModel, Path: o.object, Name: "Conflict!", Cause: c.Loser, Args: map[string]string{
-		"Path": c.Path, "Loser": c.Loser, "Winner": c.Winner, "Rule": c.Rule, "Count": strconv.FormatUint(c.Count, 10)}})
+	o.event("Conflict!", c.Loser, "Path", c.Path, "Loser", c.Loser, "Winner", c.Winner, "Rule", c.Rule, "Count", strconv.FormatUint(c.Count, 10))
 }
 
 // content is what the vendor's object shows of the migration.
@@ -171,7 +203,7 @@ func (o *office) content() *vendor.Content {
 			text("PendingSeconds", func(s migration.State) string { return strconv.Itoa(int(s.Pending.Left.Seconds())) }),
 			text("Held", func(s migration.State) string { return strconv.FormatBool(s.Held) }),
 			text("HoldReason", func(s migration.State) string { return strings.TrimSpace(s.HoldBy + " " + s.HoldReason) })},
-		Tables:   []vendor.Table{o.kpiTable(), o.gateTable(), o.transitionTable(), o.driftTable(), o.journalTable(), o.writerTable(), o.ownerTable(), o.leaseTable(), o.conflictTable()},
+		Tables:   []vendor.Table{o.kpiTable(), o.gateTable(), o.transitionTable(), o.driftTable(), o.journalTable(), o.confirmationTable(), o.writerTable(), o.ownerTable(), o.leaseTable(), o.conflictTable()},
 		Commands: o.commands(),
 	}
 }
@@ -309,6 +341,10 @@ func (o *office) commands() []vendor.Command {
 			Run: func(ctx context.Context, by datamodel.Caller, _ map[string]string) (map[string]string, error) {
 				return none(o.m.Release(ctx, by))
 			}},
+		o.windowCommand("ConfirmChange", (*bridge.Engine).Confirm),
+		o.windowCommand("CancelChange", func(e *bridge.Engine, ctx context.Context, by bridge.Writer, id string, _ time.Duration) error {
+			return e.CancelConfirm(ctx, by, id)
+		}),
 		{Name: "ConvergenceReport", Outputs: []string{"Report"},
 			Run: func(ctx context.Context, _ datamodel.Caller, _ map[string]string) (map[string]string, error) {
 				r, err := o.m.Convergence(ctx)

@@ -156,6 +156,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, uspAgent.Close()) }()
+	mig.listening()
 	if kept != nil {
 		if err := keepBoot(ctx, engine, nil); err != nil {
 			log.Error("the reason of this start is told again at the next", "error", err)
@@ -253,6 +254,11 @@ func (c *Config) newEngine(db *store.Store, log *slog.Logger, mig *office) (*bri
 	}
 	mig.engine, mig.object = engine, vendor.Path(prefix)
 	engine.OnConflict(mig.conflict)
+	engine.OnWindow(mig.window)
+	engine.OnOwnershipLost(mig.lost)
+	if live != nil {
+		live.OnReload(mig.reloaded)
+	}
 	own := vendor.New(engine, prefix, content)
 	own.SetPolicy(live)
 	return engine, providers, live, engine.AddProvider(own)
