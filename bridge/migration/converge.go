@@ -62,7 +62,7 @@ func (in *intents) take(e *store.Entry) (written, refused uint32) {
 		default:
 			continue
 		}
-		if !acs && !usp || strings.HasSuffix(d.Path, ".") {
+		if !acs && !usp || strings.HasSuffix(d.Path, ".") || d.Rule == "sys" { // ParameterKey and what the engine filled in are nobody's wish
 			continue
 		}
 		if d.Op == store.DeltaRefused {

@@ -165,6 +165,7 @@ func cliGet(ctx context.Context, args []string, out io.Writer) error {
 func cliSet(ctx context.Context, args []string, out io.Writer) error {
 	o := newOptions("set")
 	partial := o.Bool("partial", false, "keep what succeeds")
+	within := o.String("confirm", "", "put back unless confirmed in this time")
 	settings, err := o.parse(args, 1, "PATH=VALUE")
 	if err != nil {
 		return err
@@ -187,6 +188,11 @@ func cliSet(ctx context.Context, args []string, out io.Writer) error {
 			set.UpdateObjs = append(set.UpdateObjs, u)
 		}
 		u.ParamSettings = append(u.ParamSettings, &uspmsg.Set_UpdateParamSetting{Param: param, Value: value, Required: true})
+	}
+	if *within != "" {
+		if err := o.provisional(ctx, set, *within); err != nil {
+			return err
+		}
 	}
 	resp, err := o.ask(ctx, &uspmsg.Request{ReqType: &uspmsg.Request_Set{Set: set}})
 	if err != nil {

@@ -107,10 +107,10 @@ func cliPhase(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if t := result["Token"]; t != "" && !o.json {
-		fmt.Fprintf(out, "token %s: confirm over a new connection\n", t)
-	} else if o.json {
+	if t := result["Token"]; t != "" && o.json {
 		return printJSON(out, result)
+	} else if t != "" {
+		fmt.Fprintf(out, "token %s: confirm over a new connection\n", t)
 	}
 	return a.show(ctx, o.json, out)
 }

@@ -1,7 +1,7 @@
 // Command twinspan is the device agent and its command line.
 //
 //	twinspan run --config FILE [--data DIR]     the agent
-//	twinspan get|set|add|del|operate|instances|schema|watch|journal|conflicts|owners|leases|policy ...
+//	twinspan get|set|confirm|add|del|operate|instances|schema|watch|journal|conflicts|owners|leases|policy ...
 //	twinspan phase|gates|drift|convergence ...   the migration
 //	twinspan store check FILE                    verify a database that no agent has open
 //	twinspan version
@@ -52,7 +52,8 @@ func verbs() []verb {
 	return []verb{
 		{"run", "--config FILE [--data DIR]", "run the agent", runAgent},
 		{"get", "[--depth N] PATH...", "read parameters; paths may be partial, have * and [expressions]", cliGet},
-		{"set", "[--partial] PATH=VALUE...", "write parameters, all or nothing unless --partial", cliSet},
+		{"set", "[--partial] [--confirm D[@ID]] PATH=VALUE...", "write parameters, all or nothing unless --partial; with --confirm until they are confirmed", cliSet},
+		{"confirm", "[--cancel] [ID]", "make provisional changes permanent, or put them back; without an ID list them", cliConfirm},
 		{"add", "TABLE [NAME=VALUE...]", "add a row", cliAdd},
 		{"del", "PATH...", "delete rows", cliDelete},
 		{"operate", "[--timeout D] COMMAND [ARG=VALUE...]", "run a command and wait for its result", cliOperate},
@@ -63,7 +64,7 @@ func verbs() []verb {
 		{"conflicts", "", "who was refused what, and why", cliConflicts},
 		{"owners", "[--offset N] [PATH]", "who owns which values", cliOwners},
 		{"leases", "", "what is held for whom", cliLeases},
-		{"policy", "check FILE|simulate FILE|explain PATH WRITER|reload", "check a policy file, try it on the journal, ask it", cliPolicy},
+		{"policy", "check FILE|simulate FILE|explain PATH|RESOURCE WRITER|reload", "check a policy file, try it on the journal, ask it", cliPolicy},
 		{"phase", "[NAME | confirm [TOKEN] | rollback | hold | release] [--confirm-within D]", "where the migration stands, and move it", cliPhase},
 		{"gates", "", "what opens the next phase, and what stands in the way", cliGates},
 		{"drift", "", "what the ACS and USP do not agree on", cliDrift},
