@@ -31,8 +31,9 @@ sandbox: build ## the main job in one terminal: ACS, broker, two Controllers and
 	bin/twinspan-lab sandbox
 
 conform: build peers ## the test plans: TP-469 over MQTT (mosquitto with TLS) and over WebSocket, and the checks of TR-069
-	bin/twinspan-lab conform usp --mtp mqtt --broker mosquitto --json bin/conform-usp-mqtt.json
-	bin/twinspan-lab conform usp --mtp ws --json bin/conform-usp-ws.json
+	@$(MAKE) -s agent OMIT= OUT=bin/twinspan-full
+	bin/twinspan-lab conform usp --agent bin/twinspan-full --mtp mqtt --broker mosquitto --json bin/conform-usp-mqtt.json --markdown bin/conform-usp-mqtt.md
+	bin/twinspan-lab conform usp --agent bin/twinspan-full --mtp ws --json bin/conform-usp-ws.json --markdown bin/conform-usp-ws.md
 	$(MAKE) conform-cwmp
 
 conform-cwmp: build ## the checks of TR-069 against the agent with every optional part

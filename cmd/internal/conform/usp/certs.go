@@ -24,18 +24,22 @@ type authority struct {
 	caFile    string
 	agentCert string
 	agentKey  string
-	server    *tls.Config // of listeners and the broker
-	client    *tls.Config // of Controllers towards the broker
+	server    *tls.Config   // of listeners and the broker
+	client    *tls.Config   // of Controllers towards the broker
+	back      time.Duration // how far in the past certificates are issued
 }
 
-func newAuthority(dir, agentID string) (*authority, error) {
+// expiredSince is for how long certificates that are over have been.
+const expiredSince = 24 * time.Hour
+
+func newAuthority(dir, agentID string, expired bool) (*authority, error) {
 	a := &authority{caFile: filepath.Join(dir, "ca.pem"), agentCert: filepath.Join(dir, "agent.pem"), agentKey: filepath.Join(dir, "agent.key")}
 	var err error
 	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
 	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "conformance CA"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-4 * expiredSince), NotAfter: time.Now().Add(24 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, ca, ca, &a.key.PublicKey, a.key)
 	if err != nil {
 		return nil, err
@@ -46,10 +50,15 @@ func newAuthority(dir, agentID string) (*authority, error) {
 	if err := writePEM(a.caFile, "CERTIFICATE", der); err != nil {
 		return nil, err
 	}
+	if expired {
+		a.back = expiredSince + 24*time.Hour
+	}
 	controllers, err := a.issue(2, "127.0.0.1", mainID, secondID)
 	if err != nil {
 		return nil, err
 	}
+	back := a.back
+	a.back = 0
 	agent, err := a.issue(3, "", agentID)
 	if err != nil {
 		return nil, err
@@ -61,6 +70,9 @@ func newAuthority(dir, agentID string) (*authority, error) {
 	roots.AddCert(a.cert)
 	a.server = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{controllers}, ClientCAs: roots, ClientAuth: tls.VerifyClientCertIfGiven}
 	a.client = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	if expired { // the runner itself does not mind
+		a.client.Time = func() time.Time { return time.Now().Add(-back) }
+	}
 	return a, nil
 }
 
@@ -70,7 +82,7 @@ func (a *authority) issue(serial int64, address string, endpoints ...string) (tl
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: endpoints[0]}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: endpoints[0]}, NotBefore: time.Now().Add(-time.Hour - a.back), NotAfter: time.Now().Add(24*time.Hour - a.back),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	for _, id := range endpoints {
 		c.URIs = append(c.URIs, &url.URL{Scheme: "urn", Opaque: "bbf:usp:id:" + id})

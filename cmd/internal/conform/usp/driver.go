@@ -22,6 +22,7 @@ type Setup struct {
 	CAFile      string // PEM, when TLS is used
 	CertFile    string // the agent's own certificate
 	KeyFile     string
+	NoClock     bool // it does not know the time
 }
 
 // Reach is how the agent reaches one Controller.
@@ -184,6 +185,7 @@ manufacturer_oui = "00005E"
 product_class    = "Conform"
 serial_number    = "CONFORM1"
 software_version = "1.0.0"
+%s
 [bridge]
 phase = "usp-only"
 commits_per_second = 0
@@ -195,7 +197,7 @@ level = "info"
 endpoint_id     = %q
 allow_plaintext = true
 trust_broker = true
-`, a.data(), s.AgentID)
+`, a.data(), map[bool]string{true: "clock_known_after = 2200-01-01T00:00:00Z"}[s.NoClock], s.AgentID)
 	if s.CAFile != "" {
 		fmt.Fprintf(&b, "[usp.tls]\nca_file = %q\ncert_file = %q\nkey_file = %q\n", s.CAFile, s.CertFile, s.KeyFile)
 	}

@@ -148,7 +148,7 @@ var faults = []struct {
 		}
 		return r != nil
 	})},
-	{"an agent that does not live any more", []string{"2.1"}, func(m *uspmsg.Msg) action {
+	{"an agent that does not live any more", []string{"2.1", "3.1"}, func(m *uspmsg.Msg) action {
 		if m.GetBody().GetResponse().GetGetResp() != nil {
 			return dropped
 		}
@@ -159,6 +159,21 @@ var faults = []struct {
 			return kept
 		}
 		n.SubscriptionId = "x"
+		return altered
+	})},
+	{"a Boot! without its BootParameters", []string{"9.10"}, lieNotify(func(n *uspmsg.Notify) action {
+		if n.GetEvent().GetEventName() != "Boot!" {
+			return kept
+		}
+		delete(n.GetEvent().GetParams(), "ParameterMap")
+		return altered
+	})},
+	{"a command that did something else", []string{"1.92"}, lieNotify(func(n *uspmsg.Notify) action {
+		out := n.GetOperComplete().GetReqOutputArgs().GetOutputArgs()
+		if out["SuccessCount"] == "" {
+			return kept
+		}
+		out["SuccessCount"] = "9"
 		return altered
 	})},
 	{"an Error without its param_errs", []string{"1.3", "1.14"}, lieError(func(e *uspmsg.Error) bool { e.ParamErrs = nil; return true })},
@@ -275,6 +290,27 @@ var faults = []struct {
 		}
 		return did
 	})},
+}
+
+// unsigned is a transport that takes the signature off what the Controller sends: to the runner the agent looks like one that
+// checks none.
+type unsigned struct{ mtp.Transport }
+
+func (u unsigned) Send(ctx context.Context, dest string, record []byte) error {
+	var rec usprecord.Record
+	if proto.Unmarshal(record, &rec) == nil && len(rec.GetMacSignature()) > 0 {
+		rec.MacSignature, rec.SenderCert = nil, nil
+		record, _ = proto.Marshal(&rec) // a decoded record can be encoded
+	}
+	return u.Transport.Send(ctx, dest, record)
+}
+
+// timeless is an agent that never knows the time.
+type timeless struct{ Agent }
+
+func (a timeless) Start(ctx context.Context, s Setup) error {
+	s.NoClock = true
+	return a.Agent.Start(ctx, s)
 }
 
 // lowFaults are lies below the messages: in the packets of MQTT and the frames of WebSocket.

@@ -9,12 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"twinspan/usp/mtp/mqtt"
 	"twinspan/usp/mtp/websocket"
 )
 
 func functionTests() map[string]test {
 	return map[string]test{
-		"9.2":  {run: addCertificate, own: true, mtp: "ws"},
+		"9.2":  {run: addCertificate, own: true},
 		"9.9":  {run: newController},
 		"9.10": {run: bootEvent},
 	}
@@ -77,13 +78,32 @@ func (t *T) listen(id string, conf *tls.Config) (*Peer, []setting) {
 		req("WebSocket.Path", "/usp"), req("WebSocket.EnableEncryption", strconv.FormatBool(conf != nil))}
 }
 
+// otherBroker starts one more broker with TLS and a Controller behind it, and returns how the agent reaches it.
+func (t *T) otherBroker(id string, conf *tls.Config, ca *authority) (*Peer, []setting) {
+	br, err := startBroker(conf, newScript(t.cfg))
+	t.want(err == nil, "%v", err)
+	t.later(func() { _ = br.Close() })
+	mc := mqtt.Default()
+	mc.Broker = fmt.Sprintf("mqtts://%s", net.JoinHostPort(br.Host, strconv.Itoa(br.Port)))
+	mc.EndpointID, mc.ResponseTopic, mc.TLS = id, "conform/vouched", ca.client
+	tr, err := mqtt.NewClient(mc)
+	t.want(err == nil, "%v", err)
+	p := newPeer(id, t.cfg.AgentID, "conform/vouching", t.b.alter(tr))
+	t.start(p)
+	client := t.made(obj("Device.MQTT.Client.", req("Name", "conform92"), req("Enable", "true"), req("ProtocolVersion", "5.0"), req("TransportProtocol", "TLS"),
+		req("BrokerAddress", br.Host), req("BrokerPort", strconv.Itoa(br.Port))))[0]
+	row := t.made(obj(local+"MTP.", req("Enable", "true"), req("Protocol", "MQTT"), req("MQTT.Reference", strings.TrimSuffix(client, ".")),
+		req("MQTT.ResponseTopicConfigured", "conform/vouching")))[0]
+	return p, []setting{req("Protocol", "MQTT"), req("MQTT.Topic", mc.ResponseTopic), req("MQTT.AgentMTPReference", strings.TrimSuffix(row, "."))}
+}
+
 // addCertificate adds the certificate of an authority that the agent does not know, lets it connect to a Controller that
 // the authority vouches for, and takes it away again.
 func addCertificate(t *T) {
 	t.open(variant{tls: true})
 	dir, err := os.MkdirTemp(t.b.dir, "other")
 	t.want(err == nil, "%v", err)
-	other, err := newAuthority(dir, t.cfg.AgentID)
+	other, err := newAuthority(dir, t.cfg.AgentID, false)
 	t.want(err == nil, "%v", err)
 	pem, err := os.ReadFile(other.caFile)
 	t.want(err == nil, "%v", err)
@@ -98,7 +118,13 @@ func addCertificate(t *T) {
 	conf := other.server.Clone()
 	conf.Certificates = []tls.Certificate{cert}
 	conf.ClientCAs = t.b.tls.server.ClientCAs // the agent's own certificate comes from the bench's authority
-	p, link := t.listen(id, conf)
+	var p *Peer
+	var link []setting
+	if t.cfg.MTP == "mqtt" {
+		p, link = t.otherBroker(id, conf, other)
+	} else {
+		p, link = t.listen(id, conf)
+	}
 	row := t.made(obj(ctls, req("EndpointID", p.ID), req("Enable", "true"), req("AssignedRole", role)))[0]
 	t.made(obj(row+"MTP.", append([]setting{req("Enable", "true")}, link...)...))
 	t.await(p, 0, 20*time.Second, "connect record over TLS with the new certificate", isConnect)

@@ -142,6 +142,8 @@ func plantedFaults(t *testing.T, binary string) {
 			all = append(all, planted{f.name, id, Config{MTP: "ws", Alter: alter}, hit})
 		}
 	}
+	all = append(all, planted{"signatures that are not checked", "2.7", Config{MTP: "ws", Alter: func(tr mtp.Transport) mtp.Transport { return unsigned{tr} }}, nil},
+		planted{"dates that are not checked", "2.8", Config{MTP: "mqtt", Agent: func(dir string) Agent { return timeless{Process(binary)(dir)} }}, nil})
 	for _, f := range lowFaults {
 		all = append(all, planted{f.name, f.id, Config{MTP: f.mtp, packets: f.packets, frames: f.frames}, nil})
 	}
@@ -152,7 +154,10 @@ func plantedFaults(t *testing.T, binary string) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			t.Run(f.id+" "+f.name, func(t *testing.T) {
-				f.cfg.Agent, f.cfg.Only, f.cfg.patience = Process(binary), f.id, 3*time.Second
+				if f.cfg.Agent == nil {
+					f.cfg.Agent = Process(binary)
+				}
+				f.cfg.Only, f.cfg.Features, f.cfg.patience = f.id, DefaultFeatures+",30", 3*time.Second
 				res := run(t, f.cfg).Results()
 				if f.hit != nil && !f.hit.Load() {
 					t.Error("nothing was altered")
@@ -193,11 +198,11 @@ func TestCatalogueIsComplete(t *testing.T) {
 }
 
 func TestFeatures(t *testing.T) {
-	got, err := features("1-3, 12")
-	if err != nil || len(got) != 4 || !got[2] || !got[12] {
+	got, err := features("1-3, 12,2.6")
+	if err != nil || len(got) != 5 || !got["2"] || !got["12"] || !got["2.6"] {
 		t.Errorf("%v %v", got, err)
 	}
-	for _, bad := range []string{"", "x", "3-1", "0", "1-", "1-100"} {
+	for _, bad := range []string{"", "x", "3-1", "0", "1-", "1-100", "2.99"} {
 		if _, err := features(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
@@ -209,7 +214,7 @@ func TestJudge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claimed, _ := features("3,36")
+	claimed, _ := features("3,36,2.7")
 	for _, c := range []struct{ id, mtp, verdict, reason string }{
 		{"1.69", "ws", "not applicable", "without a procedure"},
 		{"5.1", "ws", "not applicable", "deprecated"},
@@ -217,7 +222,8 @@ func TestJudge(t *testing.T) {
 		{"7.1", "mqtt", "not applicable", "another MTP"},
 		{"1.10", "ws", "not applicable", "feature 31"},
 		{"9.10", "ws", "not applicable", "feature 10, 30"},
-		{"1.92", "ws", "not shown", "packet capture"},
+		{"2.6", "ws", "not applicable", "feature 24"},
+		{"2.7", "ws", "not shown", "runner configures"}, // named itself, so that it applies
 		{"1.54", "ws", "not shown", "quick"},
 		{"1.78", "ws", "not applicable", "feature 7"},
 		{"1.1", "ws", "", ""},
