@@ -8,11 +8,10 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"twinspan/cmd/internal/conform"
 	core "twinspan/usp"
 	"twinspan/usp/uspmsg"
+	"twinspan/usp/wire"
 )
 
 // clockTests are what section 2 wants of certificates and signatures. The plan puts them under session contexts (24), though none of them
@@ -63,7 +62,7 @@ func badSignature(t *T) {
 			rec.Raw.MacSignature[len(rec.Raw.MacSignature)-1] ^= 1
 		}
 		mark := t.main.Mark()
-		b, err = proto.Marshal(rec.Raw)
+		b, err = wire.Marshal(rec.Raw)
 		t.want(err == nil && t.main.Raw(t.ctx, b) == nil, "the record could not be sent: %v", err)
 		return mark
 	}

@@ -298,9 +298,9 @@ type unsigned struct{ mtp.Transport }
 
 func (u unsigned) Send(ctx context.Context, dest string, record []byte) error {
 	var rec usprecord.Record
-	if proto.Unmarshal(record, &rec) == nil && len(rec.GetMacSignature()) > 0 {
+	if wire.Unmarshal(record, &rec) == nil && len(rec.GetMacSignature()) > 0 {
 		rec.MacSignature, rec.SenderCert = nil, nil
-		record, _ = proto.Marshal(&rec) // a decoded record can be encoded
+		record, _ = wire.Marshal(&rec) // a decoded record can be encoded
 	}
 	return u.Transport.Send(ctx, dest, record)
 }
