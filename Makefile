@@ -6,7 +6,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 # The agent is weighed (docs/decisions/0007): no HTTP/2, which neither protocol uses; no inlining but in the runtime; functions not aligned.
 empty :=
-# Optional parts left out of the agent, as in OMIT=omit_diag,omit_sim,omit_reach (docs/decisions/0007).
+# Optional parts left out of the agent, as in OMIT=omit_diag,omit_sim,omit_reach,omit_broker (docs/decisions/0007).
 OMIT ?=
 AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(OMIT) -gcflags=all=-l -gcflags=runtime=$(empty) \
               -ldflags '-s -w -funcalign=1 -X main.version=$(VERSION) $(LDEXTRA)'

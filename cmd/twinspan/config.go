@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,9 +23,11 @@ type Config struct {
 	CWMP   CWMPConfig   `toml:"cwmp"`
 	USP    USPConfig    `toml:"usp"`
 	CLI    CLIConfig    `toml:"cli"`
-	Log    LogConfig    `toml:"log"`
-	Limits LimitsConfig `toml:"limits"`
-	Hooks  HooksConfig  `toml:"hooks"`
+	// Services is the USP Broker for programs of this device.
+	Services ServicesConfig `toml:"services"`
+	Log      LogConfig      `toml:"log"`
+	Limits   LimitsConfig   `toml:"limits"`
+	Hooks    HooksConfig    `toml:"hooks"`
 	// Factory holds values after factory reset by canonical path, over those of the profile.
 	Factory map[string]string `toml:"factory"`
 	// MaxRows overrides the profile's limits on rows by canonical table path.
@@ -142,6 +145,20 @@ type CLIConfig struct {
 	Socket string `toml:"socket"` // empty: <data>/twinspan.sock
 }
 
+// ServicesConfig is the USP Broker: where USP Services connect to register their part of the data model.
+type ServicesConfig struct {
+	Enabled bool   `toml:"enabled"`
+	Socket  string `toml:"socket"`
+	Mode    string `toml:"mode"` // of the socket, octal; who may open it may register
+	Max     int    `toml:"max"`  // Services connected at a time
+}
+
+// mode is the file mode of the socket; the text was validated.
+func (s *ServicesConfig) mode() os.FileMode {
+	n, _ := strconv.ParseUint(s.Mode, 8, 32)
+	return os.FileMode(n)
+}
+
 // LogConfig chooses level (debug, info, warn, error) and format (text, json).
 type LogConfig struct {
 	Level  string `toml:"level"`
@@ -183,6 +200,8 @@ func defaultConfig() Config {
 		CWMP:   CWMPConfig{Enabled: true, ConnectionRequest: ":7547", Timeout: duration(60 * time.Second)},
 		USP:    USPConfig{Enabled: true},
 		Log:    LogConfig{Level: "info", Format: "text"},
+
+		Services: ServicesConfig{Socket: "/var/run/usp/broker_controller_path", Mode: "0600", Max: 16},
 	}
 }
 

@@ -22,6 +22,9 @@ func (c *Config) loadProfile() (*datamodel.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Services.Enabled { // whatever the profile says
+		p.Supports = append(p.Supports, "Device.USPServices.")
+	}
 	factory, err := c.factoryValues()
 	if err != nil {
 		return nil, err

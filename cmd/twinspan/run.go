@@ -117,7 +117,11 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if kept != nil {
 		boot = kept
 	}
-	uspAgent, err := c.newUSP(engine, log, boot, live)
+	services, err := c.newServices(engine, log)
+	if err != nil {
+		return nil, err
+	}
+	uspAgent, err := c.newUSP(engine, log, boot, live, services.services())
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +161,10 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	}
 	defer func() { err = errors.Join(err, uspAgent.Close()) }()
 	mig.listening()
+	if err := services.start(ctx, uspAgent, engine); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, services.close()) }()
 	if kept != nil {
 		if err := keepBoot(ctx, engine, nil); err != nil {
 			log.Error("the reason of this start is told again at the next", "error", err)
@@ -344,7 +352,7 @@ func (t TLSFiles) mtp() mtp.TLSFiles {
 func (c *Config) timeKnown() bool { return time.Now().After(c.Device.ClockKnownAfter) }
 
 // newUSP builds the USP agent. With usp.enabled = false it serves the command line only.
-func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.BootInfo, live *policy.Live) (*agent.Agent, error) {
+func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.BootInfo, live *policy.Live, services agent.Services) (*agent.Agent, error) {
 	log = log.With("part", "usp")
 	if err := c.USP.TLS.check(); err != nil {
 		return nil, fmt.Errorf("usp.tls: %w", err)
@@ -368,7 +376,7 @@ func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.Boo
 		factory = localOnly{factory}
 	}
 	return agent.New(agent.Options{
-		EndpointID: c.endpointID(), Engine: engine, Factory: factory, Log: log, SoftwareVersion: c.Device.SoftwareVersion, Boot: boot, Limits: limits,
+		EndpointID: c.endpointID(), Engine: engine, Factory: factory, Log: log, SoftwareVersion: c.Device.SoftwareVersion, Boot: boot, Limits: limits, Services: services,
 		Trust:    agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: c.USP.TrustBroker, AllowServerName: c.USP.TrustServerName, ClockSet: c.timeKnown, Roots: roots.RootCAs},
 		Local:    &agent.LocalListener{Path: c.socket(), EndpointID: cliEndpoint},
 		Classify: func(endpoint string, roles []string) string { return c.classOf(live, endpoint, roles) },

@@ -60,6 +60,7 @@ func (c *Config) validate() error {
 	}
 	add(c.validateCWMP())
 	add(c.validateUSP())
+	add(c.Services.validate())
 	add(c.Limits.validate())
 	return errors.Join(errs...)
 }
@@ -136,6 +137,16 @@ func (c *Config) validateUSP() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (s *ServicesConfig) validate() error {
+	if n, err := strconv.ParseUint(s.Mode, 8, 32); err != nil || n&^0o777 != 0 || n&0o600 != 0o600 {
+		return fmt.Errorf("services.mode = %q: must be octal, between 0600 and 0777", s.Mode)
+	}
+	if s.Max < 1 || s.Max > 256 {
+		return fmt.Errorf("services.max = %d: must be 1 to 256", s.Max)
+	}
+	return nil
 }
 
 func (l *LimitsConfig) validate() error {

@@ -25,6 +25,13 @@ func (a *Agent) serve(ctx context.Context, p *peer, in mtp.Inbound, id string, r
 	r.w.ConnectedAt = a.links.birth(in.LinkID)
 	ticket.wait(ctx)
 	a.counts.requests.Add(1)
+	if m, mine := r.toServices(ctx, req); mine {
+		r.judged(m, req.GetSet() != nil || req.GetAdd() != nil || req.GetDelete() != nil)
+		if m != nil {
+			a.answer(ctx, p, in, m)
+		}
+		return
+	}
 	switch t := req.GetReqType().(type) {
 	case *uspmsg.Request_Get:
 		payload, err := r.get(ctx, t.Get)

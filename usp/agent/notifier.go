@@ -264,7 +264,7 @@ func (n *notifier) counted(ctx context.Context, head *store.Version, table strin
 		return
 	}
 	i := strings.LastIndexByte(strings.TrimSuffix(table, "."), '.')
-	if table == requestPath { // not stored: the bridge watches it as a live value
+	if table == requestPath || table == servicesPath { // not stored: the bridge watches it as a live value
 		return
 	}
 	n.valueChange(ctx, table[:i+1]+m.Object.NumEntries, strconv.Itoa(len(head.Instances(table))), false)

@@ -106,6 +106,8 @@ type Options struct {
 	// Classify gives the arbiter's class of a Controller from its Endpoint ID and the Names of its Roles; nil: "main".
 	Classify func(endpoint string, roles []string) string
 	Limits   Limits
+	// Services is the USP Broker; nil: none.
+	Services Services
 	// StrictDelete answers a Delete of a missing instance with allow_partial=false with an Error, as R-DEL.1 of 1.4.1
 	// reads. Off: an empty success, as the certification tests want it (TP-469 1.25).
 	StrictDelete bool

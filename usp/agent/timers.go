@@ -47,6 +47,7 @@ func (n *notifier) load(v *store.Version, num uint32, over map[string]string) {
 			}
 			n.index.Remove(num)
 			n.countLive(old, -1)
+			n.a.subscribed(num, nil)
 		}
 		if !there {
 			n.a.owners.drop(num)
@@ -60,6 +61,7 @@ func (n *notifier) load(v *store.Version, num uint32, over map[string]string) {
 		n.a.slow.Warn("usp_subscription_reference", "subscription", num, "reference", bad)
 	}
 	n.countLive(s, 1)
+	n.a.subscribed(num, s)
 }
 
 // countLive keeps account of the references that may name values which no commit tells of: objects, searches, and
