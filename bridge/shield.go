@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -193,9 +194,8 @@ func (s *Shield) replay(r *run) {
 }
 
 func parseRow(s string) (uint32, error) {
-	var n uint32
-	_, err := fmt.Sscanf(strings.TrimSuffix(s, "."), "%d", &n)
-	return n, err
+	n, err := strconv.ParseUint(strings.TrimSuffix(s, "."), 10, 32)
+	return uint32(n), err
 }
 
 // Close ends the shield and lets the session's commands run. Idempotent.

@@ -11,7 +11,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"strconv"
 	"strings"
@@ -59,7 +58,7 @@ type Stats struct {
 type Session struct {
 	client    *Client
 	transport *http.Transport
-	jar       *cookiejar.Jar
+	jar       jar
 	cookies   map[string]bool // cookies ever taken, to bound the jar
 	target    *url.URL        // where the session goes, after redirects
 	auth      authState
@@ -72,8 +71,7 @@ type Session struct {
 
 // Session starts a session at the configured URL with no cookies. Nothing is sent yet.
 func (c *Client) Session() *Session {
-	jar, _ := cookiejar.New(nil) // never fails
-	s := &Session{client: c, jar: jar, cookies: map[string]bool{}, target: c.url}
+	s := &Session{client: c, cookies: map[string]bool{}, target: c.url}
 	s.transport = &http.Transport{
 		DialContext:            s.dial,
 		DialTLSContext:         s.dialTLS,
@@ -217,7 +215,7 @@ func (s *Session) request(ctx context.Context, body []byte) (*http.Request, erro
 	if s.client.cfg.Compression != NoCompression {
 		req.Header.Set("Accept-Encoding", "gzip, deflate")
 	}
-	for _, cookie := range s.jar.Cookies(s.target) {
+	for _, cookie := range s.jar.cookies(s.target, time.Now()) {
 		req.AddCookie(cookie)
 	}
 	if s.alive.Load() == 0 {
@@ -288,7 +286,6 @@ func (s *Session) redirect(resp *http.Response) error {
 }
 
 func (s *Session) takeCookies(resp *http.Response) {
-	var keep []*http.Cookie
 	for _, cookie := range resp.Cookies() {
 		key := cookie.Name + "\x00" + cookie.Domain + "\x00" + cookie.Path
 		if len(cookie.Value) > maxCookieBytes || len(key) > maxCookieBytes {
@@ -298,10 +295,7 @@ func (s *Session) takeCookies(resp *http.Response) {
 			continue
 		}
 		s.cookies[key] = true
-		keep = append(keep, cookie)
-	}
-	if len(keep) > 0 {
-		s.jar.SetCookies(s.target, keep)
+		s.jar.set(s.target, cookie, time.Now())
 	}
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,9 +69,12 @@ func (p *Provider) configureValue(path string, v any) error {
 	case text == "uptime":
 		p.Counter(path, 0, 1)
 	case len(fields) > 0 && fields[0] == "counter":
-		var start uint64
-		var rate float64
-		if n, err := fmt.Sscanf(text, "counter %d %g", &start, &rate); n != 2 || err != nil || rate < 0 {
+		if len(fields) != 3 {
+			return fmt.Errorf("%q is not \"counter <start> <per second>\"", text)
+		}
+		start, err := strconv.ParseUint(fields[1], 10, 64)
+		rate, bad := strconv.ParseFloat(fields[2], 64)
+		if err != nil || bad != nil || !(rate >= 0) {
 			return fmt.Errorf("%q is not \"counter <start> <per second>\"", text)
 		}
 		p.Counter(path, start, rate)

@@ -137,13 +137,16 @@ func (s *Server) Run(ctx context.Context, h mtp.Handler, onState func(mtp.State)
 		ln = tls.NewListener(ln, t)
 	}
 	var wg sync.WaitGroup // handlers: the HTTP server does not wait for hijacked connections
-	mux := http.NewServeMux()
-	mux.HandleFunc(s.cfg.Path, func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != s.cfg.Path {
+			http.NotFound(w, r)
+			return
+		}
 		wg.Add(1)
 		defer wg.Done()
 		s.accept(ctx, w, r, h, onState)
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: s.cfg.HandshakeTimeout, IdleTimeout: s.cfg.HandshakeTimeout,
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: s.cfg.HandshakeTimeout, IdleTimeout: s.cfg.HandshakeTimeout,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
 	onState(mtp.State{Up: true})
