@@ -39,7 +39,7 @@ func (r *request) set(ctx context.Context, m *uspmsg.Set) *uspmsg.Msg {
 		if msg := r.failed(c, res, err, usp.AtSet); msg != nil {
 			return msg
 		}
-	} else if err != nil && !explained(res) {
+	} else if err != nil && !failedAll(res) {
 		return r.fault(err)
 	}
 	resp := &uspmsg.SetResp{}
@@ -116,7 +116,7 @@ func (r *request) add(ctx context.Context, m *uspmsg.Add) *uspmsg.Msg {
 		if msg := r.failed(c, res, err, usp.AtAdd); msg != nil {
 			return msg
 		}
-	} else if err != nil && !explained(res) {
+	} else if err != nil && !failedAll(res) {
 		return r.fault(err)
 	}
 	r.own(res)
@@ -213,7 +213,7 @@ func (r *request) del(ctx context.Context, m *uspmsg.Delete) *uspmsg.Msg {
 		if msg := r.failed(c, res, err, usp.AtDelete); msg != nil {
 			return msg
 		}
-	} else if err != nil && !explained(res) {
+	} else if err != nil && !failedAll(res) {
 		return r.fault(err)
 	}
 	resp := &uspmsg.DeleteResp{}
@@ -267,6 +267,17 @@ func explained(res bridge.Result) bool {
 		}
 	}
 	return false
+}
+
+// failedAll reports whether every outcome says what went wrong. When the change came to nothing for another reason (a veto, a full or broken
+// disk), an operation without an error of its own would look as if it had been committed.
+func failedAll(res bridge.Result) bool {
+	for i := range res.Outcomes {
+		if res.Outcomes[i].Err == nil {
+			return false
+		}
+	}
+	return len(res.Outcomes) > 0
 }
 
 // failed builds the Error message of a change that may not fail in part, nil when it did not fail. // TP-469 1.3, 1.14
