@@ -291,7 +291,7 @@ func newTapped(ctx context.Context, o Options, journal int) (_ *tapped, err erro
 		row += 2
 		p.lanes = append(p.lanes, l)
 	}
-	p.lanes[0].keyed, p.lanes[0].bare = true, true
+	p.lanes[0].keyed, p.lanes[0].bare, p.lanes[0].private = true, true, true
 	return p, nil
 }
 

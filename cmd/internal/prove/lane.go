@@ -47,7 +47,10 @@ type lane struct {
 	n          int
 	now        *state
 	hist       []*op
-	keep       bool // remember all operations, not only those since the last settle
+	private    bool  // does not write the shared pair: an open session of the ACS would make the others wait for it
+	faulty     bool  // its operations may fail for want of a disk
+	lost       error // the last error
+	keep       bool  // remember all operations, not only those since the last settle
 	uploads    func(ctx context.Context) error
 }
 
@@ -82,7 +85,7 @@ func (l *lane) recent(at int64, n int) string {
 	var out []string
 	for i := len(l.hist) - 1; i >= 0 && len(out) < n; i-- {
 		if o := l.hist[i]; o.from <= at {
-			out = append(out, fmt.Sprintf("%s (%s)", o.what, [...]string{"unanswered", "acknowledged", "refused"}[o.outcome]))
+			out = append(out, fmt.Sprintf("%s (%s)", o.what, o.outcome))
 		}
 	}
 	return strings.Join(out, ", ")
@@ -135,6 +138,8 @@ func (l *lane) step(ctx context.Context) bool {
 		return l.deleteRows(ctx)
 	case k < 18 && l.uploads != nil:
 		return l.uploads(ctx) == nil
+	case l.private:
+		return l.setBoth(ctx)
 	default:
 		return l.setShared(ctx)
 	}
@@ -150,7 +155,10 @@ func (l *lane) begin(what string, after *state) *op {
 // end notes its answer. mustFail: the operation cannot succeed.
 func (l *lane) end(o *op, err error, mustFail bool) bool {
 	o.to = l.clock()
+	l.lost = err
 	switch {
+	case answered(err) && l.faulty && !mustFail:
+		o.outcome = failed
 	case err == nil && mustFail:
 		l.judge.fail(fmt.Errorf("%s: %s was acknowledged, and cannot be", l.name, o.what))
 		o.outcome = done

@@ -40,7 +40,12 @@ const (
 	unanswered outcome = iota
 	done
 	refused
+	failed // answered as failed, for a reason that may leave it on disk until the next commit takes it back
 )
+
+func (o outcome) String() string {
+	return [...]string{"unanswered", "acknowledged", "refused", "failed"}[o]
+}
 
 // op is one operation of a lane. Times are of the judge's clock.
 type op struct {
@@ -210,7 +215,7 @@ func (j *judge) fail(err error) {
 func (j *judge) count(o *op) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.counts[[...]string{"unanswered", "acknowledged", "refused"}[o.outcome]]++
+	j.counts[o.outcome.String()]++
 	if o.outcome == done {
 		j.counts["acknowledged "+o.what]++
 	}
@@ -257,7 +262,7 @@ func (j *judge) checkShared(v *view, at int64) (string, error) {
 	switch {
 	case found == nil && a[0] != "" || found != nil && (found.from > at || found.outcome == refused):
 		return "", fmt.Errorf("the shared pair holds %q, which nobody wrote", a[0])
-	case found != nil && (found.outcome != done || found.to > at):
+	case found != nil && (found.outcome == unanswered || found.to > at):
 		return a[0], nil // it may have come into force last
 	}
 	for _, w := range j.writes {

@@ -41,6 +41,7 @@ type proof struct {
 
 var proofs = []proof{
 	{"kill", "no acknowledged write is lost, none is half, whenever the agent is killed", kill},
+	{"io", "a disk that fails anywhere: a clear error, reads go on, and nothing acknowledged is lost", faults},
 	{"image", "the same for every file that a power cut can leave", image},
 }
 
