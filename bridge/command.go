@@ -207,6 +207,7 @@ func inputs(c *datamodel.Command, proto datamodel.Protocol, path string, args ma
 			continue
 		}
 		switch {
+		case a.Facts.Mandatory && !objectGiven(a.Name, given): // what an object of arguments needs counts when it is given
 		case a.Facts.Mandatory: // R-OPR.5
 			return nil, datamodel.Fail(datamodel.InvalidArgs, path, "mandatory argument "+a.Name+" is missing")
 		case a.Facts.HasDefault: // R-OPR.7
@@ -214,6 +215,20 @@ func inputs(c *datamodel.Command, proto datamodel.Protocol, path string, args ma
 		}
 	}
 	return out, nil
+}
+
+// objectGiven reports whether an argument stands by itself, or another one of its object ("AutoRestart.") is given.
+func objectGiven(name string, given map[string]bool) bool {
+	i := strings.LastIndexByte(name, '.')
+	if i < 0 {
+		return true
+	}
+	for other := range given {
+		if strings.HasPrefix(other, name[:i+1]) {
+			return true
+		}
+	}
+	return false
 }
 
 // Run carries the command out, blocks until it ended or ctx was cancelled, and frees the resource. A provider that

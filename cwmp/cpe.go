@@ -181,6 +181,9 @@ func (c *CPE) Run(ctx context.Context) error {
 		return fmt.Errorf("cwmp: watch the journal: %w", err)
 	}
 	c.ackEvent = watcher.Ack
+	if c.o.Started != nil {
+		c.o.Started(ctx)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { c.follow(ctx, watcher) })
 	if len(c.o.DiscoveryFiles) > 0 {

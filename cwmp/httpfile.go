@@ -26,6 +26,9 @@ const (
 // certificates verified as for the ACS.
 type httpTransferer struct{ client *http.Client }
 
+// NewTransferer returns the Transferer for HTTP and HTTPS that New uses; RootCAs and Certificates of o count.
+func NewTransferer(o Options) Transferer { return newHTTPTransferer(o) }
+
 func newHTTPTransferer(o Options) *httpTransferer {
 	transport := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,

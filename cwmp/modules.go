@@ -37,6 +37,26 @@ type SoftwareModules interface {
 	Change(ctx context.Context, op soap.DUOperation) (soap.DUResult, error)
 }
 
+// ModuleOutcomes is a SoftwareModules that knows after a restart what became of an operation. Without it the operation in progress
+// at a power cut is reported as failed, though it may have been carried out.
+type ModuleOutcomes interface {
+	// Outcome gives the result of the operation whose Change had this OperationID; ok is false for one that never began.
+	Outcome(id string) (res soap.DUResult, err error, ok bool)
+	// Forget is called once the result is safely kept.
+	Forget(ctx context.Context, id string)
+}
+
+type operationID struct{}
+
+// OperationID names the operation that Change is called for: unique, and the same after a restart. "" outside Change.
+func OperationID(ctx context.Context) string {
+	id, _ := ctx.Value(operationID{}).(string)
+	return id
+}
+
+// moduleID is the OperationID of the next operation of a job.
+func (j *moduleJob) moduleID() string { return j.ID + "-" + strconv.Itoa(len(j.Results)) }
+
 // modules are the jobs for SoftwareModules. The jobs belong to the goroutine in Run.
 type modules struct {
 	jobs []*moduleJob
@@ -139,7 +159,16 @@ func (c *CPE) startModule(ctx context.Context) bool {
 	j := c.modules.jobs[i]
 	op, began := j.Ops[len(j.Results)], time.Now().UTC()
 	switch {
-	case j.Started:
+	case j.Started: // DU-05
+		if o, ok := c.o.Modules.(ModuleOutcomes); ok {
+			if res, err, known := o.Outcome(j.moduleID()); known {
+				if !res.StartTime.IsZero() {
+					began = res.StartTime
+				}
+				c.moduleEnded(ctx, j, began, res, err)
+				return true
+			}
+		}
 		c.moduleEnded(ctx, j, began, soap.DUResult{}, soap.NewFault(soap.RequestDenied, "interrupted by a restart"))
 		return true
 	case c.o.Modules == nil || time.Since(j.At) > moduleDay:
@@ -155,8 +184,9 @@ func (c *CPE) startModule(ctx context.Context) bool {
 		return false
 	}
 	c.modules.busy = true
+	id := j.moduleID()
 	c.modules.wg.Go(func() { // joined by Run; ends with ctx
-		octx, cancel := context.WithTimeout(ctx, c.o.TransferTimeout)
+		octx, cancel := context.WithTimeout(context.WithValue(ctx, operationID{}, id), c.o.TransferTimeout)
 		defer cancel()
 		res, err := c.changeModule(octx, op)
 		c.call(ctx, func() error {
@@ -210,7 +240,7 @@ func (c *CPE) moduleEnded(ctx context.Context, j *moduleJob, began time.Time, re
 	if len(j.Results) >= len(j.Ops) {
 		return
 	}
-	op := &j.Ops[len(j.Results)]
+	op, id := &j.Ops[len(j.Results)], j.moduleID()
 	res.StartTime, res.CompleteTime, res.OperationPerformed = began, time.Now().UTC().Round(0), operationNames[op.Kind]
 	if res.UUID == "" {
 		res.UUID = op.UUID
@@ -230,7 +260,9 @@ func (c *CPE) moduleEnded(ctx context.Context, j *moduleJob, began time.Time, re
 		c.queue.add(evMChangeDUState, j.CommandKey)
 		c.wanted = true
 	}
-	c.save(ctx)
+	if o, ok := c.o.Modules.(ModuleOutcomes); c.save(ctx) == nil && ok {
+		o.Forget(ctx, id)
+	}
 	c.e.Emit(bridge.Event{Kind: bridge.EventModel, Path: duObject, Name: duEvent, Cause: writerName, Args: moduleArgs(res)})
 }
 
@@ -245,12 +277,37 @@ func moduleFault(err error) soap.TransferFault {
 
 const duTime = "2006-01-02T15:04:05Z"
 
+// modelCodes pairs the numbers of CWMP with those of TR-181 DUStateChange!.Fault.FaultCode; the others are 7022, command failure.
+var modelCodes = [...][2]uint16{{0, 0}, {9003, 7004}, {9015, 7033}, {9018, 7035}, {9023, 7223}, {9025, 7225}, {9026, 7226}, {9027, 7227}, {9029, 7229}, {9024, 7230}}
+
+func modelCode(code soap.FaultCode) int {
+	for _, p := range modelCodes {
+		if p[0] == uint16(code) {
+			return int(p[1])
+		}
+	}
+	return 7022
+}
+
+// moduleCode is the way back; what CWMP has no number for is 9001.
+func moduleCode(code int) soap.FaultCode {
+	for _, p := range modelCodes {
+		if int(p[1]) == code {
+			return soap.FaultCode(p[0])
+		}
+	}
+	if code >= 9000 && code <= 9032 { // of an implementation that speaks CWMP's
+		return soap.FaultCode(code)
+	}
+	return soap.RequestDenied
+}
+
 // moduleArgs are the arguments of DUStateChange!.
 func moduleArgs(r soap.DUResult) map[string]string {
 	return map[string]string{"UUID": r.UUID, "DeploymentUnitRef": r.DeploymentUnitRef, "Version": r.Version, "CurrentState": r.CurrentState,
 		"Resolved": strconv.FormatBool(r.Resolved), "ExecutionUnitRefList": r.ExecutionUnitRefList, "OperationPerformed": r.OperationPerformed,
 		"StartTime": r.StartTime.Format(duTime), "CompleteTime": r.CompleteTime.Format(duTime),
-		"Fault.FaultCode": strconv.Itoa(int(r.Fault.FaultCode)), "Fault.FaultString": r.Fault.FaultString}
+		"Fault.FaultCode": strconv.Itoa(modelCode(r.Fault.FaultCode)), "Fault.FaultString": r.Fault.FaultString}
 }
 
 // moduleChanged tells the ACS what somebody else did, if DUStateChangeComplPolicy wants it (TR-181). DU-08
@@ -273,15 +330,16 @@ func (c *CPE) moduleChanged(ctx context.Context, ev bridge.Event) {
 		CurrentState: ev.Args["CurrentState"], Resolved: ev.Args["Resolved"] == "true", ExecutionUnitRefList: ev.Args["ExecutionUnitRefList"],
 		StartTime: moment("StartTime"), CompleteTime: moment("CompleteTime"), OperationPerformed: ev.Args["OperationPerformed"],
 		Fault: soap.TransferFault{FaultString: cut(ev.Args["Fault.FaultString"], 256)}}
-	if code != 0 { // USP numbers faults its own way
-		if r.Fault.FaultCode = soap.FaultCode(code); code < 9000 || code > 9032 {
-			r.Fault.FaultCode = soap.RequestDenied
-		}
-	}
+	r.Fault.FaultCode = moduleCode(code) // the model numbers faults its own way
 	c.modules.jobs = append(c.modules.jobs, &moduleJob{ID: newTransferID(), At: time.Now().Round(0), Auto: true, Results: []soap.DUResult{r}})
 	c.queue.add(evAutonomousDU, "")
 	c.wanted = true
 	c.save(ctx)
+}
+
+func faultNumber(code string) string {
+	n, _ := strconv.Atoi(code)
+	return strconv.Itoa(int(moduleCode(n)))
 }
 
 func (c *CPE) reportsModule(args map[string]string) bool {
@@ -295,7 +353,7 @@ func (c *CPE) reportsModule(args map[string]string) bool {
 		result = "Failure"
 	}
 	return c.stored(policy+"Enable") == "true" && lists("OperationTypeFilter", args["OperationPerformed"]) &&
-		passes(c.stored(policy+"ResultTypeFilter"), result) && (result == "Success" || lists("FaultCodeFilter", code))
+		passes(c.stored(policy+"ResultTypeFilter"), result) && (result == "Success" || lists("FaultCodeFilter", faultNumber(code)))
 }
 
 // moduleDelivered ends a job that the ACS has acknowledged, or keeps it for a later session.

@@ -64,6 +64,8 @@ type Options struct {
 	Idle func() bool
 	// Modules installs software; nil: ChangeDUState is not supported.
 	Modules SoftwareModules
+	// Started is called once by Run when events of the bridge are listened to; nil: nobody needs to know.
+	Started func(ctx context.Context)
 	// Transferer moves files; nil: HTTP and HTTPS.
 	Transferer Transferer
 	// WriteLog writes what an Upload of the vendor log sends; nil: the journal of the store as text.

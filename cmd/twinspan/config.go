@@ -32,6 +32,8 @@ type Config struct {
 	Factory map[string]string `toml:"factory"`
 	// MaxRows overrides the profile's limits on rows by canonical table path.
 	MaxRows map[string]int `toml:"max_rows"`
+	// Modules switches the simulated software modules on: environment is a list of execution environments.
+	Modules map[string][]map[string]any `toml:"modules"`
 	// Providers overrides options of the profile's providers.
 	Providers map[string]map[string]any `toml:"providers"`
 }

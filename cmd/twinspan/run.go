@@ -125,11 +125,14 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err != nil {
 		return nil, err
 	}
-	cpe, err := c.newCWMP(engine, log)
+	cpe, restoreModules, err := c.newCWMP(engine, log)
 	if err != nil {
 		return nil, err
 	}
 	if err := engine.Start(ctx); err != nil {
+		return nil, err
+	}
+	if err := restoreModules(ctx); err != nil {
 		return nil, err
 	}
 	if live != nil {
@@ -405,13 +408,14 @@ func (t TLSFiles) check() error {
 	return err
 }
 
-func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger) (*cwmp.CPE, error) {
+// newCWMP builds the CPE and the software modules, which it shares with USP; restore is called once the engine runs.
+func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger) (cpe *cwmp.CPE, restore func(context.Context) error, err error) {
 	if err := c.CWMP.TLS.check(); err != nil {
-		return nil, fmt.Errorf("cwmp.tls: %w", err)
+		return nil, nil, fmt.Errorf("cwmp.tls: %w", err)
 	}
 	cfg, err := c.CWMP.TLS.mtp().Client()
 	if err != nil {
-		return nil, fmt.Errorf("cwmp.tls: %w", err)
+		return nil, nil, fmt.Errorf("cwmp.tls: %w", err)
 	}
 	listen := c.CWMP.ConnectionRequest
 	if listen == "" {
@@ -425,5 +429,9 @@ func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger) (*cwmp.CPE, er
 	if len(c.Hooks.Install) > 0 {
 		o.Installer = &cwmp.ExecInstaller{Command: c.Hooks.Install, Restart: true}
 	}
-	return cwmp.New(o)
+	if o.Started, restore, err = c.newModules(engine, &o, log); err != nil {
+		return nil, nil, err
+	}
+	cpe, err = cwmp.New(o)
+	return cpe, restore, err
 }

@@ -42,6 +42,7 @@ type bench struct {
 	methods  []string
 	observed []string
 	files    *fileServer
+	module   []byte                                    // a deployment unit for another CPE than ours
 	twin     func(ctx context.Context) (*bench, error) // a second CPE of the same kind
 }
 
@@ -53,11 +54,12 @@ type benchOptions struct {
 	plant    func(x *exchange)
 	lenient  bool
 	first    time.Duration // how long the first Inform may take
+	module   []byte
 }
 
 // newBench starts everything and has the CPE's first session open when it returns, unless it is to stay raw.
 func newBench(ctx context.Context, d Driver, o benchOptions) (_ *bench, err error) {
-	b := &bench{driver: d, password: o.password, crUser: "acs", crPass: rand.Text(), known: make(chan struct{}), types: map[string]soap.Type{}}
+	b := &bench{driver: d, password: o.password, module: o.module, crUser: "acs", crPass: rand.Text(), known: make(chan struct{}), types: map[string]soap.Type{}}
 	if b.password == "" {
 		b.password = rand.Text()
 	}

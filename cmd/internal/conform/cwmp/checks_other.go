@@ -81,14 +81,6 @@ func (b *bench) diag(name string) string {
 
 var finished = []string{"Complete", "Completed"}
 
-// unlessUnit is the verdict of checks that need something to install.
-func unlessUnit(ctx context.Context, b *bench) error {
-	if err := b.needRPC(ctx, "ChangeDUState"); err != nil {
-		return err
-	}
-	return notShown("the runner has no deployment unit that this CPE takes")
-}
-
 var otherChecks = map[string]check{
 
 	"DIA-02": {run: func(ctx context.Context, b *bench) error {
@@ -153,35 +145,6 @@ var otherChecks = map[string]check{
 		}
 		return b.wantValue(ctx, name, "None")
 	}},
-
-	"DU-01": {run: unlessUnit},
-	"DU-02": {run: unlessUnit},
-	"DU-03": {run: func(ctx context.Context, b *bench) error {
-		if err := b.needRPC(ctx, "ChangeDUState"); err != nil {
-			return err
-		}
-		mark := b.tap.mark()
-		_, err := b.edited(ctx, &soap.GetRPCMethods{}, func(s string) string {
-			s = strings.Replace(s, "<cwmp:GetRPCMethods/>", "<cwmp:GetRPCMethods></cwmp:GetRPCMethods>", 1)
-			return strings.NewReplacer("<cwmp:GetRPCMethods>", `<cwmp:ChangeDUState><Operations xmlns:e="`+soap.NSEncoding+`" e:arrayType="cwmp:OperationStruct[1]"><UninstallOpStruct>`+
-				`<UUID>7e2a2ac4-5a51-5ab6-9c4a-111111111111</UUID><Version></Version><ExecutionEnvRef></ExecutionEnvRef></UninstallOpStruct></Operations><CommandKey>none</CommandKey>`,
-				"</cwmp:GetRPCMethods>", "</cwmp:ChangeDUState>").Replace(s)
-		})
-		if faultCode(err) != 0 {
-			return b.wantFault(err, "an unknown unit", soap.UnknownDU)
-		}
-		b.endSession(ctx)
-		x, err := b.tap.wait(ctx, mark, func(x *exchange) bool { return x.method() == "DUStateChangeComplete" })
-		if err != nil {
-			return errors.New("no DUStateChangeComplete")
-		}
-		if !regexp.MustCompile(`<FaultCode>9028</FaultCode>`).Match(x.Body) {
-			return fmt.Errorf("the result is %s", x.Body)
-		}
-		return nil
-	}},
-	"DU-04": {run: unlessUnit},
-	"DU-08": {run: unlessUnit},
 
 	"STUN-04": {run: stunRequests},
 	"LWN-01":  {needs: []ability{canLocal}, run: func(ctx context.Context, b *bench) error { return lightweight(ctx, b, "UDP") }},

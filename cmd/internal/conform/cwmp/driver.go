@@ -140,7 +140,7 @@ allow_plaintext           = true
 connection_request_listen = "%s:%d"
 %s[cwmp.tls]
 ca_file = %q
-[usp]
+%s[usp]
 enabled         = false
 allow_plaintext = true
 [hooks]
@@ -148,7 +148,7 @@ install = [%q]
 %s[factory]
 "Device.Time.Client.1.Enable" = "true"
 "Device.Time.Client.2.Enable" = "true"
-`, port, d.world.deviceKeys(), guardedPath, acsURL, secret, listenOn, port, d.world.cwmpKeys(d.dir), caFile, hook, d.world.hookKeys(d.dir))
+`, port, d.world.deviceKeys(), guardedPath, acsURL, secret, listenOn, port, d.world.cwmpKeys(d.dir), caFile, d.moduleKeys(), hook, d.world.hookKeys(d.dir))
 	if err := os.WriteFile(filepath.Join(d.dir, "agent.toml"), []byte(text), 0o600); err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ const defaultLimit = 40 * time.Second
 var checks = sync.OnceValue(func() map[string]check {
 	all := map[string]check{}
 	for _, part := range []map[string]check{sessionChecks, httpChecks, tlsChecks, informChecks, eventChecks, retryChecks, versionChecks, requestChecks,
-		nameChecks, readChecks, writeChecks, attributeChecks, rowChecks, aliasChecks, transferChecks, scheduleChecks, restartChecks, periodicChecks, otherChecks, surroundChecks} {
+		nameChecks, readChecks, writeChecks, attributeChecks, rowChecks, aliasChecks, transferChecks, scheduleChecks, restartChecks, periodicChecks, otherChecks, surroundChecks, moduleChecks} {
 		for id, c := range part {
 			if _, twice := all[id]; twice {
 				panic("two checks for " + id) // a test runs this
@@ -61,6 +61,8 @@ type Options struct {
 	Password  string        // of the CPE at the ACS; "": random
 	First     time.Duration // waiting for the first Inform
 	Progress  io.Writer     // one line for each check as it ends; nil: none
+
+	Module []byte // a deployment unit that the CPE takes; nil: only ours is known
 
 	// Planted faults, for tests of the checks: plant changes what the CPE sent, lenient is authority.lenient.
 	plant   func(x *exchange)
@@ -151,7 +153,7 @@ func (r *runner) benchOptions(raw bool) benchOptions {
 	if first <= 0 {
 		first = 20 * time.Second
 	}
-	return benchOptions{listen: r.o.Listen, raw: raw, password: r.o.Password, plant: r.o.plant, lenient: r.o.lenient, first: first}
+	return benchOptions{listen: r.o.Listen, raw: raw, password: r.o.Password, plant: r.o.plant, lenient: r.o.lenient, first: first, module: r.o.Module}
 }
 
 // oneCPE runs all checks on one CPE that keeps its memory.
@@ -268,6 +270,7 @@ func Run(ctx context.Context, args []string, out io.Writer) error {
 	trusts := fs.Bool("trusts-ca", false, "the CPE started by --cpe-command trusts ACS_CA_FILE")
 	listen := fs.String("listen", "", "address of the ACS, default: a free port of the loopback")
 	password := fs.String("password", "", "password of the user cpe at the ACS, default: random")
+	module := fs.String("du-file", "", "a deployment unit that another CPE takes, for DU-*; without one they are not shown")
 	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -280,6 +283,12 @@ func Run(ctx context.Context, args []string, out io.Writer) error {
 		return listChecks(out, *only)
 	}
 	o := Options{Parallel: *parallel, Only: *only, Listen: *listen, Password: *password, Progress: out}
+	if *module != "" {
+		var err error
+		if o.Module, err = os.ReadFile(*module); err != nil {
+			return err
+		}
+	}
 	switch {
 	case *wait || *command != "":
 		o.Parallel = 1
