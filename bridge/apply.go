@@ -245,6 +245,7 @@ type run struct {
 	base    uint64
 	baseV   *store.Version
 	masked  map[maskKey]error
+	vetoed  map[maskKey]error // by providers, of candidates before this one
 	out     []Outcome
 	effects []effect
 	refused []refusal
@@ -331,6 +332,9 @@ func (r *run) stage(tx *store.Tx) error {
 	r.job = nil
 	r.tx, r.baseV, r.base = tx, tx.Base(), tx.Base().Rev()
 	clear(r.masked)
+	for k, err := range r.vetoed {
+		r.masked[k] = err
+	}
 	clear(r.present)
 	r.blamed = r.blamed[:0]
 	r.arbitration()

@@ -245,15 +245,43 @@ func TestPrepareAndApply(t *testing.T) {
 		}
 		return nil
 	}
-	err := r.refuse(mainC, whole(set("Device.IP.Interface.1.", "MaxMTUSize", "9000")), datamodel.ValueConflict)
-	if !strings.Contains(err.Error(), "no jumbo frames") {
-		t.Fatal(err)
+	refused := r.refuse(mainC, whole(set("Device.IP.Interface.1.", "MaxMTUSize", "9000")), datamodel.ValueConflict)
+	if !strings.Contains(refused.Error(), "no jumbo frames") {
+		t.Fatal(refused)
 	}
 	b.veto = func([]datamodel.Write) error { panic("driver") }
 	r.refuse(mainC, whole(set("Device.IP.Interface.1.", "MaxMTUSize", "1300")), datamodel.ValueConflict)
+	// A veto that names its write blames that setting alone; without allow_partial=false the others are made.
+	b.veto = func(ws []datamodel.Write) error {
+		var errs []error
+		for _, w := range ws {
+			if w.Value == "9000" || w.Value == "9001" {
+				errs = append(errs, datamodel.Fail(datamodel.InvalidValue, w.Path, "no jumbo frames"))
+			}
+		}
+		return errors.Join(errs...)
+	}
+	all := whole(set("Device.IP.Interface.1.", "Enable", "false"), set("Device.IP.Interface.1.", "MaxMTUSize", "9000"), set("Device.IP.Interface.3.", "MaxMTUSize", "9001"))
+	all.AllErrors = true
+	res, err := r.Apply(context.Background(), acs, all)
+	if err == nil || res.Changed || res.Outcomes[0].Err != nil || res.Outcomes[0].Objects[0].Params[0].Err != nil {
+		t.Fatalf("%+v %v", res, err)
+	}
+	for _, o := range res.Outcomes[1:] {
+		if got := o.Objects[0].Params[0].Err; datamodel.ReasonOf(got) != datamodel.InvalidValue || !strings.Contains(got.Error(), "MaxMTUSize") {
+			t.Error(got)
+		}
+	}
+	all.Atomic = false
+	if res, err = r.Apply(context.Background(), mainC, all); err != nil || !res.Changed || res.Outcomes[1].Objects[0].Params[0].Err == nil {
+		t.Fatalf("%+v %v", res, err)
+	}
+	if got := b.log(); got != "Device.IP.Interface.1.Enable=false" {
+		t.Error(got)
+	}
 	b.veto = nil
 	// A CWMP command parameter acts and is not stored.
-	res := r.do(acs, whole(set("Device.Ethernet.Interface.1.Stats.", "Reset", "1")))
+	res = r.do(acs, whole(set("Device.Ethernet.Interface.1.Stats.", "Reset", "1")))
 	if got := b.log(); got != "Device.Ethernet.Interface.1.Stats.Reset=true" || res.Changed {
 		t.Fatal(got, res)
 	}

@@ -40,14 +40,15 @@ func (r *run) writes() []datamodel.Write {
 	return out
 }
 
-// prepare asks every provider concerned for its veto, outside the store's transaction. The next stage compares the
-// candidate with the one that was prepared.
+// prepare asks every provider concerned for its veto, outside the store's transaction. A veto that names a write of the candidate
+// fails that setting alone, when the candidate is staged again; any other fails the change. The next stage compares the candidate
+// with the one that was prepared.
 func (e *Engine) prepare(ctx context.Context, r *run) error {
 	for _, b := range e.split(r.cat, r.prepared) {
 		err := e.call(ctx, b.p, "Prepare", prepareBudget, func(ctx context.Context) error {
 			return b.p.applier.Prepare(ctx, b.writes)
 		})
-		if err == nil {
+		if err == nil || r.veto(err) {
 			continue
 		}
 		var de *datamodel.Error
@@ -66,6 +67,33 @@ func (e *Engine) prepare(ctx context.Context, r *run) error {
 		return err
 	}
 	return nil
+}
+
+// veto blames the settings whose writes an error names (it may be several, joined) and reports whether all of it could be blamed.
+func (r *run) veto(err error) bool {
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		all := true
+		for _, one := range list.Unwrap() {
+			all = r.veto(one) && all
+		}
+		return all
+	}
+	var de *datamodel.Error
+	if !errors.As(err, &de) || de.Path == "" {
+		return false
+	}
+	blamed := false
+	for i := range r.effects {
+		if ef := &r.effects[i]; ef.path == de.Path && ef.from.op >= 0 && !ef.same {
+			c := *de
+			c.Path = spell(r.w.Protocol, c.Path)
+			if r.vetoed == nil {
+				r.vetoed = map[maskKey]error{}
+			}
+			r.vetoed[ef.from], blamed = &c, true
+		}
+	}
+	return blamed
 }
 
 type providerWrites struct {

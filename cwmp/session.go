@@ -244,7 +244,12 @@ func (s *session) post(ctx context.Context, env *soap.Envelope) (*soap.Envelope,
 	if answer.Truncated { // over the limit already: SES-35, SEC-02
 		limits.MaxBytes = len(answer.Body) - 1
 	}
-	return soap.Decode(answer.Body, soap.Options{Limits: limits, Charset: answer.Charset})
+	reply, err := soap.Decode(answer.Body, soap.Options{Limits: limits, Charset: answer.Charset})
+	var bad *soap.Error
+	if answer.Truncated && errors.As(err, &bad) && bad.Kind == soap.TooLarge {
+		bad.Text = "more than " + strconv.FormatInt(s.c.o.MaxBody, 10) + " bytes"
+	}
+	return reply, err
 }
 
 // refuse answers a message that could not be decoded but was a SOAP message.

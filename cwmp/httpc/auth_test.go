@@ -101,6 +101,30 @@ func newDigest(algorithm string) *digestServer {
 	return &digestServer{algorithm: algorithm, lastNC: map[string]int{}, used: map[string]string{}}
 }
 
+// HTTP-16, TR-069 3.4.5: a cnonce belongs to one connection, also when the ACS closes it in the moment of the next message.
+func TestCnonceOfAClosingConnection(t *testing.T) {
+	d := newDigest("MD5")
+	srv := serve(t, false, d.ServeHTTP)
+	s := open(t, Config{URL: srv.URL, Username: "user é", Password: "pass:word"})
+	for range 5 {
+		if string(post(t, s, "<x/>").Body) != "<a/>" {
+			t.Fatal("no answer")
+		}
+		s.transport.CloseIdleConnections()
+		s.alive.Add(1) // the credentials are made before the session learns of it
+		if string(post(t, s, "<x/>").Body) != "<a/>" {
+			t.Fatal("no answer")
+		}
+		s.alive.Add(-1)
+	}
+	if len(d.problems) > 0 {
+		t.Errorf("%d times %s", len(d.problems), d.problems[0])
+	}
+	if n := len(srv.requests()); n != 11 {
+		t.Errorf("%d requests for 10 messages and a challenge", n)
+	}
+}
+
 func TestDigest(t *testing.T) {
 	for _, algorithm := range []string{"", "MD5", "MD5-sess", "SHA-256", "SHA-256-sess"} {
 		for _, perConn := range []bool{false, true} {

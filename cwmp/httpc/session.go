@@ -64,6 +64,8 @@ type Session struct {
 	auth      authState
 	stats     Stats
 
+	// pinned: the request on its way has credentials made for the connection that is open; no other may be opened for it.
+	pinned      atomic.Bool
 	keepUntil   time.Time    // when the ACS said it closes an idle connection; zero: it did not say
 	alive       atomic.Int32 // open connections
 	connections atomic.Int32
@@ -175,11 +177,7 @@ func (s *Session) once(ctx context.Context, body []byte) (*http.Response, *Respo
 	if !s.keepUntil.IsZero() && time.Now().After(s.keepUntil) {
 		s.transport.CloseIdleConnections() // it is being closed at the other end; a message sent now could be lost
 	}
-	req, err := s.request(ctx, body)
-	if err != nil {
-		return nil, nil, err
-	}
-	resp, err := s.transport.RoundTrip(req)
+	resp, err := s.send(ctx, body)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -197,6 +195,26 @@ func (s *Session) once(ctx context.Context, body []byte) (*http.Response, *Respo
 	}
 	s.drain(resp)
 	return nil, nil, &StatusError{Code: resp.StatusCode, RetryAfter: retryAfter(resp)}
+}
+
+// errNewConnection: the connection that the credentials were made for has gone before the request was sent.
+var errNewConnection = errors.New("the connection was closed meanwhile")
+
+// send makes one HTTP request. When a new connection has to be opened for credentials that were made for the old one, they are made anew:
+// a cnonce is used on one connection only (TR-069 3.4.5). Nothing was sent then.
+func (s *Session) send(ctx context.Context, body []byte) (*http.Response, error) {
+	defer s.pinned.Store(false)
+	for {
+		req, err := s.request(ctx, body)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := s.transport.RoundTrip(req)
+		if !errors.Is(err, errNewConnection) || ctx.Err() != nil {
+			return resp, err
+		}
+		s.auth.renew()
+	}
 }
 
 func (s *Session) request(ctx context.Context, body []byte) (*http.Request, error) {
@@ -221,6 +239,7 @@ func (s *Session) request(ctx context.Context, body []byte) (*http.Request, erro
 	if s.alive.Load() == 0 {
 		s.auth.renew()
 	}
+	s.pinned.Store(s.auth.scheme == schemeDigest && s.auth.cnonce != "" && s.alive.Load() > 0)
 	authorization, err := s.auth.header(&s.client.cfg, s.target)
 	if err != nil {
 		return nil, err

@@ -92,6 +92,9 @@ func (c *conn) Close() error {
 }
 
 func (s *Session) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if s.pinned.Load() {
+		return nil, errNewConnection
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.client.cfg.ConnectTimeout)
 	defer cancel()
 	raw, err := s.client.cfg.DialContext(ctx, network, address)

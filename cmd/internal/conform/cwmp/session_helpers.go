@@ -120,6 +120,9 @@ func (b *bench) retried(ctx context.Context, refuse func(x *exchange), low, high
 // slack is what measuring over a busy machine may be off.
 const slack = 700 * time.Millisecond
 
+// lateness is what one moment may be late where only the distance between two of them counts.
+const lateness = 3 * time.Second
+
 func within(d, low, high time.Duration) bool { return d > low-slack/4 && d < high+slack }
 
 // after is the mark behind an exchange.
