@@ -34,6 +34,7 @@ conform: build peers ## the test plans: TP-469 over MQTT (mosquitto with TLS) an
 	@$(MAKE) -s agent OMIT= OUT=bin/twinspan-full
 	bin/twinspan-lab conform usp --agent bin/twinspan-full --mtp mqtt --broker mosquitto --json bin/conform-usp-mqtt.json --markdown bin/conform-usp-mqtt.md
 	bin/twinspan-lab conform usp --agent bin/twinspan-full --mtp ws --json bin/conform-usp-ws.json --markdown bin/conform-usp-ws.md
+	bin/twinspan-lab conform diff --agent bin/twinspan-full --json bin/conform-diff.json --markdown bin/conform-diff.md
 	$(MAKE) conform-cwmp
 
 conform-cwmp: build ## the checks of TR-069 against the agent with every optional part

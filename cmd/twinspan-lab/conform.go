@@ -13,17 +13,18 @@ import (
 	"twinspan/cmd/internal/agentproc"
 	"twinspan/cmd/internal/conform"
 	conformcwmp "twinspan/cmd/internal/conform/cwmp"
+	"twinspan/cmd/internal/conform/diff"
 	"twinspan/cmd/internal/conform/usp"
 )
 
 // conformSuites are the test plans of `conform`.
-var conformSuites = map[string]func(ctx context.Context, args []string) error{"usp": conformUSP, "cwmp": conformCWMP}
+var conformSuites = map[string]func(ctx context.Context, args []string) error{"usp": conformUSP, "cwmp": conformCWMP, "diff": conformDiff}
 
 func runConform(ctx context.Context, args []string) error {
 	if len(args) > 0 && conformSuites[args[0]] != nil {
 		return conformSuites[args[0]](ctx, args[1:])
 	}
-	return errors.New("name the test plan: conform usp [options] or conform cwmp [options]")
+	return errors.New("name the test plan: conform usp [options], conform cwmp [options] or conform diff [options]")
 }
 
 // conformCWMP runs the catalogue of TR-069 checks against a CPE.
@@ -34,6 +35,34 @@ func conformCWMP(ctx context.Context, args []string) error {
 // runACS is the ACS as a tool.
 func runACS(ctx context.Context, args []string) error {
 	return acstool.Run(ctx, args, os.Stdin, os.Stdout)
+}
+
+// conformDiff compares the two faces of the agent.
+func conformDiff(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("conform diff", flag.ContinueOnError)
+	var cfg diff.Config
+	fs.StringVar(&cfg.Only, "only", "", "rows or patterns, separated by commas: set-*,add")
+	agentPath := fs.String("agent", "", "twinspan's agent binary, default: next to this program")
+	jsonFile := fs.String("json", "", "write the report as JSON to this file, - for standard output")
+	mdFile := fs.String("markdown", "", "write the report as Markdown to this file, - for standard output")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	binary, err := agentproc.Find(*agentPath)
+	if err != nil {
+		return err
+	}
+	out := io.Writer(os.Stdout)
+	if *jsonFile == "-" || *mdFile == "-" {
+		out = os.Stderr
+	}
+	cfg.Binary, cfg.Done = binary, usp.Print(out)
+	report, err := diff.Run(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%s, %s: %s\n", report.Name, report.Target, report.Summary())
+	return errors.Join(toFile(*jsonFile, report.JSON), toFile(*mdFile, report.Markdown), report.Err())
 }
 
 // conformUSP runs TP-469 against an agent.

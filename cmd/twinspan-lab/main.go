@@ -5,6 +5,7 @@
 //	twinspan-lab bench [--agent PATH] [--json]               speed and memory of the real agent binary
 //	twinspan-lab conform usp [--mtp mqtt|ws] [--only ID]    TP-469 against any agent
 //	twinspan-lab conform cwmp [--only ID] [--json FILE]      a catalogue of TR-069 checks against any CPE
+//	twinspan-lab conform diff [--only ROW] [--json FILE]     what both faces of the agent answer and do, compared
 //	twinspan-lab prove [--rounds N] [--only NAME]            crashes, failing disks and races against the agent's promises
 //	twinspan-lab acs [--listen ADDR] [-e COMMAND]           a small ACS to manage a device by hand, not for production
 //	twinspan-lab version
