@@ -143,7 +143,7 @@ func New(o Options) (*CPE, error) {
 		c.o.WriteLog = c.writeJournal
 	}
 	if c.o.Transferer == nil {
-		c.o.Transferer = newHTTPTransferer(o)
+		c.o.Transferer = NewTransferer(o)
 	}
 	for _, p := range []datamodel.Provider{c.prov, c.reachable} {
 		if err := c.e.AddProvider(p); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"twinspan/cwmp/soap"
+	"twinspan/datamodel/webfile"
 )
 
 const (
@@ -137,12 +138,7 @@ func (t *transfer) encode() []byte {
 }
 
 // FileRequest tells a Transferer what to move.
-type FileRequest struct {
-	URL                string
-	Username, Password string // both empty: no authentication
-	MaxSize            int64  // bytes; more is refused
-	Size               int64  // what the ACS announced, 0 = unknown
-}
+type FileRequest = webfile.Request
 
 // Transferer moves files between the device and a file server. Calls come from one goroutine; they must return when ctx
 // ends. Errors should be *TransferError; others count as a general failure.
@@ -155,32 +151,24 @@ type Transferer interface {
 	Store(ctx context.Context, r FileRequest, size int64, open func() (*os.File, error)) error
 }
 
-// TransferError says why a transfer failed, without protocol numbers.
-type TransferError struct {
-	Reason TransferReason
-	Text   string // for the ACS's operator; no secrets
-	Err    error
-}
+// NewTransferer returns the Transferer for HTTP and HTTPS that New uses; RootCAs and Certificates of o count.
+func NewTransferer(o Options) Transferer { return webfile.New(o.RootCAs, o.Certificates) }
 
-func (e *TransferError) Error() string {
-	if e.Err != nil {
-		return e.Text + ": " + e.Err.Error()
-	}
-	return e.Text
-}
-func (e *TransferError) Unwrap() error { return e.Err }
+// TransferError says why a transfer failed, without protocol numbers.
+type TransferError = webfile.Error
 
 // TransferReason classifies a TransferError.
-type TransferReason int
+type TransferReason = webfile.Reason
 
+// The reasons of transfers that failed.
 const (
-	TransferFailed       TransferReason = iota // anything else
-	TransferUnauthorized                       // the server refused the credentials
-	TransferNoServer                           // name, connection or certificate of the server
-	TransferNoFile                             // the server does not give or take this file
-	TransferIncomplete                         // it began and broke off
-	TransferCorrupt                            // the file arrived and is unusable
-	TransferUnsupported                        // this device cannot do it
+	TransferFailed       = webfile.Failed
+	TransferUnauthorized = webfile.Unauthorized
+	TransferNoServer     = webfile.NoServer
+	TransferNoFile       = webfile.NoFile
+	TransferIncomplete   = webfile.Incomplete
+	TransferCorrupt      = webfile.Corrupt
+	TransferUnsupported  = webfile.Unsupported
 )
 
 // transferFault gives the exact code where there is one (TR-069 A.5.1: exact before general). DL-03, UL-03

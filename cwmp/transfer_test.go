@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"twinspan/cwmp/soap"
+	"twinspan/datamodel/webfile"
 	"twinspan/store"
 )
 
@@ -598,7 +599,7 @@ func TestDamagedRecord(t *testing.T) {
 
 // The cause of a failed transfer goes to the log; the URL of the ACS, whose query may be a token, must not.
 func TestNetworkErrorHidesURL(t *testing.T) {
-	h := newHTTPTransferer(Options{})
+	h := webfile.New(nil, nil)
 	for _, query := range []string{"http://127.0.0.1:1/f?token=t0ken", "http://t0ken.invalid:bad/f"} {
 		err := h.Fetch(t.Context(), FileRequest{URL: query, MaxSize: 10}, nil)
 		if err == nil || strings.Contains(err.Error(), "t0ken") {

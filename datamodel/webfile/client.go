@@ -1,8 +1,9 @@
-package cwmp
+package webfile
 
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,32 +23,29 @@ const (
 	fileIdle       = time.Minute // between two reads of a body
 )
 
-// httpTransferer moves files by HTTP and HTTPS (TR-069 3.4.3): GET and PUT, Basic and Digest by the server's challenge,
-// certificates verified as for the ACS.
-type httpTransferer struct{ client *http.Client }
+// Client gets and puts files. Safe for concurrent use.
+type Client struct{ client *http.Client }
 
-// NewTransferer returns the Transferer for HTTP and HTTPS that New uses; RootCAs and Certificates of o count.
-func NewTransferer(o Options) Transferer { return newHTTPTransferer(o) }
-
-func newHTTPTransferer(o Options) *httpTransferer {
+// New makes a client that trusts roots (nil: those of the system) and shows certs to servers that ask.
+func New(roots *x509.CertPool, certs []tls.Certificate) *Client {
 	transport := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
-		TLSClientConfig:        &tls.Config{RootCAs: o.RootCAs, Certificates: o.Certificates, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{RootCAs: roots, Certificates: certs, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    30 * time.Second,
 		ResponseHeaderTimeout:  fileHeaderWait,
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableKeepAlives:      true, // one file, one connection: nothing stays open
 		DisableCompression:     true, // FileSize counts what is sent
 	}
-	return &httpTransferer{client: &http.Client{Transport: transport,
+	return &Client{client: &http.Client{Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
-// Schemes implements Transferer.
-func (*httpTransferer) Schemes() []string { return []string{"http", "https"} }
+// Schemes lists the URL schemes that work.
+func (*Client) Schemes() []string { return []string{"http", "https"} }
 
-// Fetch implements Transferer.
-func (h *httpTransferer) Fetch(ctx context.Context, r FileRequest, dst *os.File) error {
+// Fetch downloads into dst. Errors: *Error, the end of ctx, or trouble with dst.
+func (h *Client) Fetch(ctx context.Context, r Request, dst *os.File) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	resp, err := h.do(ctx, http.MethodGet, r, 0, nil)
@@ -59,23 +57,23 @@ func (h *httpTransferer) Fetch(ctx context.Context, r FileRequest, dst *os.File)
 		return statusError(resp.StatusCode)
 	}
 	if resp.ContentLength > r.MaxSize {
-		return errFileTooLarge
+		return errTooLarge
 	}
 	idle := time.AfterFunc(fileIdle, cancel) // a server that stops in the middle
 	defer idle.Stop()
 	n, err := io.Copy(dst, &activeReader{r: io.LimitReader(resp.Body, r.MaxSize+1), idle: idle})
 	if n > r.MaxSize {
-		return errFileTooLarge
+		return errTooLarge
 	}
 	if err != nil {
 		var path *os.PathError
 		if errors.As(err, &path) {
-			return fmt.Errorf("cwmp: store file: %w", err)
+			return fmt.Errorf("webfile: store file: %w", err)
 		}
-		return &TransferError{Reason: TransferIncomplete, Text: "the transfer broke off", Err: err}
+		return &Error{Reason: Incomplete, Text: "the transfer broke off", Err: err}
 	}
 	if resp.ContentLength >= 0 && n != resp.ContentLength {
-		return &TransferError{Reason: TransferIncomplete, Text: "the file is shorter than announced"}
+		return &Error{Reason: Incomplete, Text: "the file is shorter than announced"}
 	}
 	return nil
 }
@@ -94,10 +92,10 @@ func (a *activeReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Store implements Transferer.
-func (h *httpTransferer) Store(ctx context.Context, r FileRequest, size int64, open func() (*os.File, error)) error {
+// Store uploads size bytes that open delivers; open is called again when the server asks for authentication.
+func (h *Client) Store(ctx context.Context, r Request, size int64, open func() (*os.File, error)) error {
 	if size > r.MaxSize {
-		return errFileTooLarge
+		return errTooLarge
 	}
 	resp, err := h.do(ctx, http.MethodPut, r, size, open)
 	if err != nil {
@@ -114,10 +112,10 @@ func (h *httpTransferer) Store(ctx context.Context, r FileRequest, size int64, o
 
 // do sends a request, answers one challenge per place and follows redirects. Credentials go to the host that the ACS named
 // only, and never from https to http.
-func (h *httpTransferer) do(ctx context.Context, method string, r FileRequest, size int64, open func() (*os.File, error)) (*http.Response, error) {
+func (h *Client) do(ctx context.Context, method string, r Request, size int64, open func() (*os.File, error)) (*http.Response, error) {
 	u, err := url.Parse(r.URL)
 	if err != nil {
-		return nil, &TransferError{Reason: TransferFailed, Text: "the URL cannot be parsed"}
+		return nil, &Error{Reason: Failed, Text: "the URL cannot be parsed"}
 	}
 	origin := u.Host
 	authorization := ""
@@ -125,12 +123,12 @@ func (h *httpTransferer) do(ctx context.Context, method string, r FileRequest, s
 	for hop := 0; ; {
 		req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 		if err != nil {
-			return nil, &TransferError{Reason: TransferFailed, Text: "the URL cannot be used"}
+			return nil, &Error{Reason: Failed, Text: "the URL cannot be used"}
 		}
 		if open != nil {
 			f, err := open()
 			if err != nil {
-				return nil, fmt.Errorf("cwmp: open file: %w", err)
+				return nil, fmt.Errorf("webfile: open file: %w", err)
 			}
 			req.Body, req.ContentLength = f, size // closed by the transport
 			req.Header.Set("Content-Type", "application/octet-stream")
@@ -150,7 +148,7 @@ func (h *httpTransferer) do(ctx context.Context, method string, r FileRequest, s
 		case http.StatusUnauthorized:
 			resp.Body.Close()
 			if tried || r.Username == "" && r.Password == "" || u.Host != origin {
-				return nil, &TransferError{Reason: TransferUnauthorized, Text: "the file server refused the credentials"}
+				return nil, &Error{Reason: Unauthorized, Text: "the file server refused the credentials"}
 			}
 			tried = true
 			if authorization, err = authorize(resp.Header, method, u, r); err != nil {
@@ -162,7 +160,7 @@ func (h *httpTransferer) do(ctx context.Context, method string, r FileRequest, s
 			next, err := u.Parse(resp.Header.Get("Location"))
 			if hop++; err != nil || hop > fileRedirects || u.Scheme == "https" && next.Scheme != "https" ||
 				next.Scheme != "http" && next.Scheme != "https" {
-				return nil, &TransferError{Reason: TransferNoFile, Text: "the file server redirects to where this device does not follow"}
+				return nil, &Error{Reason: NoFile, Text: "the file server redirects to where this device does not follow"}
 			}
 			u, authorization, tried = next, "", false
 			continue
@@ -172,7 +170,7 @@ func (h *httpTransferer) do(ctx context.Context, method string, r FileRequest, s
 }
 
 // authorize answers a challenge: Digest when it is offered, else Basic. DL-08
-func authorize(header http.Header, method string, u *url.URL, r FileRequest) (string, error) {
+func authorize(header http.Header, method string, u *url.URL, r Request) (string, error) {
 	if chal, err := digest.FindChallenge(header); err == nil {
 		cred, err := digest.Digest(chal, digest.Options{Method: method, URI: u.RequestURI(), Count: 1, Username: r.Username, Password: r.Password})
 		if err == nil {
@@ -186,7 +184,7 @@ func authorize(header http.Header, method string, u *url.URL, r FileRequest) (st
 			return req.Header.Get("Authorization"), nil
 		}
 	}
-	return "", &TransferError{Reason: TransferUnauthorized, Text: "the file server asks for an authentication that is not supported"}
+	return "", &Error{Reason: Unauthorized, Text: "the file server asks for an authentication that is not supported"}
 }
 
 // statusError reads an HTTP status as a reason.
@@ -194,11 +192,11 @@ func statusError(status int) error {
 	text := fmt.Sprintf("the file server answered %d", status)
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusProxyAuthRequired:
-		return &TransferError{Reason: TransferUnauthorized, Text: text}
+		return &Error{Reason: Unauthorized, Text: text}
 	case status >= 400 && status < 500:
-		return &TransferError{Reason: TransferNoFile, Text: text}
+		return &Error{Reason: NoFile, Text: text}
 	}
-	return &TransferError{Reason: TransferFailed, Text: text}
+	return &Error{Reason: Failed, Text: text}
 }
 
 // networkError tells a server that cannot be reached or trusted from an exchange that broke off. The text names no address:
@@ -215,11 +213,11 @@ func networkError(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &cert): // DL-09
-		return &TransferError{Reason: TransferNoServer, Text: "the certificate of the file server is not trusted", Err: err}
+		return &Error{Reason: NoServer, Text: "the certificate of the file server is not trusted", Err: err}
 	case errors.As(err, &dns):
-		return &TransferError{Reason: TransferNoServer, Text: "the name of the file server cannot be resolved", Err: err}
+		return &Error{Reason: NoServer, Text: "the name of the file server cannot be resolved", Err: err}
 	case errors.As(err, &op) && op.Op == "dial":
-		return &TransferError{Reason: TransferNoServer, Text: "the file server cannot be reached", Err: err}
+		return &Error{Reason: NoServer, Text: "the file server cannot be reached", Err: err}
 	}
-	return &TransferError{Reason: TransferIncomplete, Text: "the exchange with the file server broke off", Err: err}
+	return &Error{Reason: Incomplete, Text: "the exchange with the file server broke off", Err: err}
 }
