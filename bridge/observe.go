@@ -39,6 +39,16 @@ func (e *Engine) Observe(o Observation) {
 // SetObserver makes fn hear every Observe from now on, called from many goroutines at once.
 func (e *Engine) SetObserver(fn func(Observation)) { e.observe.Store(&fn) }
 
+// AlsoObserve adds a listener to the one of SetObserver, which must have been called before if it is called at all.
+func (e *Engine) AlsoObserve(fn func(Observation)) {
+	old := e.observe.Load()
+	if old == nil {
+		e.SetObserver(fn)
+		return
+	}
+	e.SetObserver(func(o Observation) { (*old)(o); fn(o) })
+}
+
 // SetSealer makes fn part of every change: called like Change.Seal, after it, with who makes the change. nil ends it.
 func (e *Engine) SetSealer(fn func(tx *store.Tx, w Writer) error) {
 	if fn == nil {

@@ -20,9 +20,13 @@ type Installer interface {
 	// asks for a restart, and TransferComplete goes out after it with the verdict of Installed (TR-069 A.3.2.8: not
 	// before the image was applied). Errors: *TransferError with TransferCorrupt for an image that is not one.
 	Install(ctx context.Context, image Image) (restart bool, err error)
-	// Installed is asked at the start that follows a restart=true: nil if the new image runs.
+	// Installed is asked at the start that follows a restart=true: nil if the new image runs. It is asked again at each start until the
+	// ACS has acknowledged TransferComplete.
 	Installed(ctx context.Context, commandKey string) error
 }
+
+// Affecter is an Installer that knows the row of the model that its newest image went into, "" if none.
+type Affecter interface{ Affected() string }
 
 // ExecInstaller runs a vendor's own program for each image: Command, then the path of the image as the last argument. Exit
 // status 0 means installed, 10 that the image is unusable, anything else that installing failed.

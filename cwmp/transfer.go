@@ -79,6 +79,8 @@ type transfer struct {
 	// Schedule: ScheduleDownload asked for it. Auto: somebody else did, and the work is done already.
 	Schedule bool `json:"schedule,omitempty"`
 	Auto     bool `json:"auto,omitempty"`
+	// Applied: an image that ran when it was asked for; until the ACS has heard so, it is asked for again at each start.
+	Applied bool `json:"applied,omitempty"`
 }
 
 // event is the M event of the RPC, empty for what no RPC asked for.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"twinspan/bridge"
 	"twinspan/cwmp/soap"
 )
 
@@ -138,6 +139,13 @@ func (c *CPE) finishTransfer(t *transfer, now time.Time, err error) {
 		c.queue.add(event, t.CommandKey)
 	}
 	c.wanted = true
+	if !t.Auto { // nobody's command: Command, CommandKey and Requestor stay empty (TR-181)
+		ft := bridge.FileTransfer{Upload: t.Upload, URL: t.URL, Start: t.Start, Complete: t.Complete, FaultCode: uint32(t.FaultCode), FaultString: t.FaultString}
+		if a, ok := c.o.Installer.(Affecter); ok && !t.Upload && t.FileType == fileFirmware {
+			ft.Affected = a.Affected()
+		}
+		c.e.Emit(ft.Event())
+	}
 }
 
 // resumeTransfers deals with what a restart interrupted.
@@ -151,15 +159,24 @@ func (c *CPE) resumeTransfers(ctx context.Context, now time.Time) {
 			}
 			t.State = transferQueued
 		case transferInstalled:
-			var err error
-			if c.o.Installer == nil {
-				err = errors.New("cwmp: no installer to ask whether the image runs")
-			} else {
-				err = c.o.Installer.Installed(ctx, t.CommandKey)
+			t.Applied = true
+			c.finishTransfer(t, now, c.installed(ctx, t))
+		case transferDone: // the image may have been given up since, before the ACS heard that it runs
+			if t.Applied && t.FaultCode == 0 {
+				if err := c.installed(ctx, t); err != nil {
+					t.finish(now, err)
+				}
 			}
-			c.finishTransfer(t, now, err)
 		}
 	}
+}
+
+// installed asks whether the image of a transfer runs.
+func (c *CPE) installed(ctx context.Context, t *transfer) error {
+	if c.o.Installer == nil {
+		return errors.New("cwmp: no installer to ask whether the image runs")
+	}
+	return c.o.Installer.Installed(ctx, t.CommandKey)
 }
 
 // transferDelivered ends a transfer that the ACS has acknowledged, or keeps it for a later session, a bounded number of

@@ -130,6 +130,26 @@ func (a *Agent) complete(req *asyncRequest, ev bridge.Event) {
 	a.requests.drop(req) // first, so that who was told finds it gone
 	a.engine.Emit(ev)
 	a.rowChanged(req.row(), false)
+	a.transferred(req, ev)
+}
+
+// transferred tells of the end of a command that moves a file.
+func (a *Agent) transferred(req *asyncRequest, ev bridge.Event) {
+	row, name := datamodel.SplitParam(ev.Path)
+	switch datamodel.SupportedPath(ev.Path) {
+	case "Device.DeviceInfo.FirmwareImage.{i}.Download()", "Device.DeviceInfo.VendorConfigFile.{i}.Restore()":
+	case "Device.DeviceInfo.VendorConfigFile.{i}.Backup()", "Device.DeviceInfo.VendorLogFile.{i}.Upload()":
+	default:
+		return
+	}
+	ft := bridge.FileTransfer{Command: ev.Path, CommandKey: ev.Key, Requestor: req.originator, Upload: name == "Backup()" || name == "Upload()",
+		Affected: row[:len(row)-1], URL: ev.Input["URL"], CheckSum: ev.Input["CheckSum"], CheckSumAlgorithm: ev.Input["CheckSumAlgorithm"],
+		Start: ev.Start, Complete: time.Now()}
+	if ev.Err != nil {
+		f := usp.ErrorFrom(ev.Err, usp.AtCommand)
+		ft.FaultCode, ft.FaultString = f.Code, f.Text
+	}
+	a.engine.Emit(ft.Event())
 }
 
 // withoutCredentials is what others may know of a command's arguments.
