@@ -6,7 +6,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 # The agent is weighed (docs/decisions/0007): no HTTP/2, which neither protocol uses; no inlining but in the runtime; functions not aligned.
 empty :=
-# Optional parts left out of the agent, as in OMIT=omit_broker,omit_diag,omit_modules,omit_reach,omit_sim (docs/decisions/0007).
+# Optional parts left out of the agent, as in OMIT=omit_broker,omit_diag,omit_firmware,omit_modules,omit_reach,omit_sim (docs/decisions/0007).
 OMIT ?=
 AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(OMIT) -gcflags=all=-l -gcflags=runtime=$(empty) \
               -ldflags '-s -w -funcalign=1 -X main.version=$(VERSION) $(LDEXTRA)'
@@ -24,7 +24,7 @@ build: ## bin/twinspan and bin/twinspan-lab: static, stripped
 	@$(MAKE) -s agent
 	CGO_ENABLED=0 go build $(GOFLAGS_) -o bin/twinspan-lab ./cmd/twinspan-lab
 
-agent: ## only the agent, to OUT (bin/twinspan); OMIT=omit_diag,omit_modules,omit_reach,omit_sim leaves optional parts out
+agent: ## only the agent, to OUT (bin/twinspan); OMIT=omit_diag,omit_firmware,... leaves optional parts out
 	CGO_ENABLED=0 go build $(AGENT_FLAGS) -o $(OUT) ./cmd/twinspan
 
 sandbox: build ## the main job in one terminal: ACS, broker, two Controllers and the real agent (no root)

@@ -28,6 +28,8 @@ type Config struct {
 	Log      LogConfig      `toml:"log"`
 	Limits   LimitsConfig   `toml:"limits"`
 	Hooks    HooksConfig    `toml:"hooks"`
+	// Firmware is where images go; see FirmwareConfig.
+	Firmware FirmwareConfig `toml:"firmware"`
 	// Factory holds values after factory reset by canonical path, over those of the profile.
 	Factory map[string]string `toml:"factory"`
 	// MaxRows overrides the profile's limits on rows by canonical table path.
@@ -181,6 +183,16 @@ type LimitsConfig struct {
 type HooksConfig struct {
 	Reboot  []string `toml:"reboot"`
 	Install []string `toml:"install"` // called with the path of a downloaded image
+}
+
+// FirmwareConfig says where the banks of firmware images are. Without banks there are no FirmwareImage rows.
+type FirmwareConfig struct {
+	Banks   string   `toml:"banks"`   // empty: none; simulated: two files in the data directory; command: a program
+	Command []string `toml:"command"` // of banks = "command"
+	Ask     []string `toml:"ask"`     // called with a UserMessage, exit status 0 is the user's consent; empty: nobody is asked
+	// ConfirmWithin is how long a new image may take to reach a manager; default 10 min, 0 for ever.
+	ConfirmWithin *duration `toml:"confirm_within"`
+	TLS           TLSFiles  `toml:"tls"` // of file servers
 }
 
 // duration is a time.Duration written as "30s" in TOML.

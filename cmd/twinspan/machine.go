@@ -53,12 +53,7 @@ func (m *machine) Run(ctx context.Context, inv datamodel.Invocation) (map[string
 	if m.restart.Err() != nil {
 		return nil, datamodel.Fail(datamodel.Resources, inv.Command, "a restart is under way")
 	}
-	endpoint, key, _ := agent.Caller(ctx)
-	origin := "Remote"
-	if endpoint == cliEndpoint { // somebody at the device, whose key the program invented
-		origin, key = "Local", ""
-	}
-	boot := &agent.BootInfo{Cause: origin + "Reboot", CommandKey: key, Reason: inv.Args["Reason"]}
+	boot, origin := bootFor(ctx, inv.Args["Reason"])
 	if inv.Command == "Device.FactoryReset()" {
 		boot.Cause = origin + "FactoryReset"
 		if err := m.engine.FactoryReset(ctx, sysWriter("factory")); err != nil {
@@ -68,6 +63,16 @@ func (m *machine) Run(ctx context.Context, inv datamodel.Invocation) (map[string
 	m.boot = boot
 	time.AfterFunc(answerTime, m.cancel)
 	return nil, nil
+}
+
+// bootFor describes a restart that the command in ctx asks for.
+func bootFor(ctx context.Context, reason string) (boot *agent.BootInfo, origin string) {
+	endpoint, key, _ := agent.Caller(ctx)
+	origin = "Remote"
+	if endpoint == cliEndpoint { // somebody at the device, whose key the program invented
+		origin, key = "Local", ""
+	}
+	return &agent.BootInfo{Cause: origin + "Reboot", CommandKey: key, Reason: reason}, origin
 }
 
 // bootBucket holds, under bootKey, why the next start happens: what Boot! tells must outlive the process when the reboot

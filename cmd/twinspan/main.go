@@ -72,7 +72,7 @@ func verbs() []verb {
 		{"store", "check FILE", "verify a database file that no agent has open", cliStore},
 		{"completion", "bash", "print a completion script", cliCompletion},
 		{"version", "", "print the version", func(_ context.Context, _ []string, out io.Writer) error {
-			_, err := fmt.Fprintln(out, "twinspan", version)
+			_, err := fmt.Fprintln(out, "twinspan", version+leftOut)
 			return err
 		}},
 	}

@@ -99,6 +99,11 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		log.Warn("the newest commit was incomplete, the one before is in force", "reason", lost)
 	}
 
+	fw, err := openImages(ctx, c, log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, fw.close()) }()
 	mig := &office{log: log.With("part", "migration")}
 	engine, providers, live, err := c.newEngine(db, log, mig)
 	// Providers outlive the engine, which asks them.
@@ -113,10 +118,14 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err := engine.AddProvider(m); err != nil {
 		return nil, err
 	}
+	if err := fw.register(engine, m); err != nil {
+		return nil, err
+	}
 	kept := keptBoot(db)
 	if kept != nil {
 		boot = kept
 	}
+	boot = fw.boot(boot)
 	services, err := c.newServices(engine, log)
 	if err != nil {
 		return nil, err
@@ -125,7 +134,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err != nil {
 		return nil, err
 	}
-	cpe, restoreModules, err := c.newCWMP(engine, log)
+	cpe, restoreModules, err := c.newCWMP(engine, log, fw)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +165,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		defer done()
 	}
 	attachDiag(providers, db)
+	fw.start(engine, db, uspAgent.InContact)
 	// What starting took (decoding the model, reading the database) goes back to the system once the first sessions are through.
 	settled := time.AfterFunc(settleTime, debug.FreeOSMemory)
 	defer settled.Stop()
@@ -200,6 +210,8 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		}
 		if err := exec.CommandContext(ctx, c.Hooks.Reboot[0], c.Hooks.Reboot[1:]...).Run(); err != nil {
 			log.Error("reboot hook failed, restarting the agent only", "error", err)
+		} else {
+			fw.awaitReboot(ctx)
 		}
 	}
 	return boot, nil
@@ -409,7 +421,7 @@ func (t TLSFiles) check() error {
 }
 
 // newCWMP builds the CPE and the software modules, which it shares with USP; restore is called once the engine runs.
-func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger) (cpe *cwmp.CPE, restore func(context.Context) error, err error) {
+func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger, fw *images) (cpe *cwmp.CPE, restore func(context.Context) error, err error) {
 	if err := c.CWMP.TLS.check(); err != nil {
 		return nil, nil, fmt.Errorf("cwmp.tls: %w", err)
 	}
@@ -428,6 +440,9 @@ func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger) (cpe *cwmp.CPE
 	}
 	if len(c.Hooks.Install) > 0 {
 		o.Installer = &cwmp.ExecInstaller{Command: c.Hooks.Install, Restart: true}
+	}
+	if i := fw.installer(engine); i != nil {
+		o.Installer = i
 	}
 	if o.Started, restore, err = c.newModules(engine, &o, log); err != nil {
 		return nil, nil, err

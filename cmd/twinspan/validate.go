@@ -62,6 +62,7 @@ func (c *Config) validate() error {
 	add(c.validateUSP())
 	add(c.Services.validate())
 	add(c.Limits.validate())
+	add(c.validateFirmware())
 	return errors.Join(errs...)
 }
 
@@ -147,6 +148,21 @@ func (s *ServicesConfig) validate() error {
 		return fmt.Errorf("services.max = %d: must be 1 to 256", s.Max)
 	}
 	return nil
+}
+
+func (c *Config) validateFirmware() error {
+	f := &c.Firmware
+	errs := []error{oneOf("firmware.banks", f.Banks, "", "simulated", "command")}
+	if (f.Banks == "command") != (len(f.Command) > 0) {
+		errs = append(errs, errors.New(`firmware.command and firmware.banks = "command" need each other`))
+	}
+	if f.Banks != "" && len(c.Hooks.Install) > 0 {
+		errs = append(errs, errors.New("hooks.install and firmware.banks: an image has only one place to go to"))
+	}
+	if d := f.ConfirmWithin; d != nil && *d < 0 {
+		errs = append(errs, errors.New("firmware.confirm_within: must be 0 (for ever) or more"))
+	}
+	return errors.Join(errs...)
 }
 
 func (l *LimitsConfig) validate() error {

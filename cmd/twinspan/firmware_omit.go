@@ -1,0 +1,34 @@
+//go:build omit_firmware
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"twinspan/bridge"
+	"twinspan/cwmp"
+	"twinspan/store"
+	"twinspan/usp/agent"
+)
+
+// leftOut is what `twinspan version` says that this build lacks; the conformance runner reads it.
+const leftOut = " without firmware"
+
+// images: this agent was built without the banks (docs/decisions/0009).
+type images struct{}
+
+func openImages(_ context.Context, c *Config, _ *slog.Logger) (*images, error) {
+	if c.Firmware.Banks != "" {
+		return nil, errors.New(`firmware.banks: the banks are not in this build; make agent OMIT= builds one that has them`)
+	}
+	return nil, nil
+}
+
+func (*images) register(*bridge.Engine, *machine) error         { return nil }
+func (*images) boot(b *agent.BootInfo) *agent.BootInfo          { return b }
+func (*images) start(*bridge.Engine, *store.Store, func() bool) {}
+func (*images) awaitReboot(context.Context)                     {}
+func (*images) close() error                                    { return nil }
+func (*images) installer(*bridge.Engine) cwmp.Installer         { return nil }
