@@ -71,7 +71,7 @@ func conformUSP(ctx context.Context, args []string) error {
 	var cfg usp.Config
 	fs.StringVar(&cfg.MTP, "mtp", "mqtt", "MTP to test over: mqtt or ws")
 	fs.StringVar(&cfg.Only, "only", "", "ids or patterns, separated by commas: 1.20,2.*")
-	fs.StringVar(&cfg.Features, "features", usp.DefaultFeatures, "optional features that the agent claims, by the plan's numbers")
+	fs.StringVar(&cfg.Features, "features", "", "optional features that the agent claims, by the plan's numbers; default: those of twinspan")
 	fs.StringVar(&cfg.Broker, "broker", "", "host:port of a broker that runs already, or mosquitto to start one with TLS (mqtt); default: an embedded one")
 	fs.StringVar(&cfg.BrokerCA, "broker-ca", "", "PEM file of the authority of the broker's certificate; the broker then speaks TLS")
 	fs.IntVar(&cfg.Lanes, "lanes", 0, "agents that wait beside each other in slow tests, default 6")
@@ -82,6 +82,8 @@ func conformUSP(ctx context.Context, args []string) error {
 	running := fs.Bool("agent-running", false, "the agent runs already and is not restarted by the runner")
 	fs.StringVar(&cfg.AgentID, "agent-id", "os::00005E-CONFORM1", "Endpoint ID of the agent")
 	fs.StringVar(&cfg.AgentTopic, "agent-topic", "", "topic where an agent that the runner does not configure listens (mqtt)")
+	images := fs.String("firmware", "", "files with two different firmware images for another agent, separated by a comma (9.3 to 9.8); default: those of simulated banks")
+	fs.StringVar(&cfg.FirmwareListen, "firmware-listen", "", "address where images are served, default: any on loopback")
 	list := fs.Bool("list", false, "list the tests of the plan and end")
 	jsonFile := fs.String("json", "", "write the report as JSON to this file, - for standard output")
 	mdFile := fs.String("markdown", "", "write the report as Markdown to this file, - for standard output")
@@ -94,6 +96,9 @@ func conformUSP(ctx context.Context, args []string) error {
 	if *listen != "" {
 		cfg.Listen = strings.Split(*listen, ",")
 	}
+	if *images != "" {
+		cfg.Firmware = strings.Split(*images, ",")
+	}
 	switch {
 	case *command != "" || *running:
 		cfg.Agent = usp.Command(*command)
@@ -103,6 +108,11 @@ func conformUSP(ctx context.Context, args []string) error {
 			return err
 		}
 		cfg.Agent = usp.Process(binary)
+		if cfg.Features == "" {
+			if cfg.Features, err = usp.FeaturesOf(ctx, binary); err != nil {
+				return err
+			}
+		}
 	}
 	out := io.Writer(os.Stdout)
 	if *jsonFile == "-" || *mdFile == "-" {

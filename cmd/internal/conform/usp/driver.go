@@ -59,6 +59,18 @@ func Process(binary string) NewAgent {
 	return func(dir string) Agent { return &process{binary: binary, dir: dir} }
 }
 
+// FeaturesOf is what this project's agent claims in the build at hand.
+func FeaturesOf(ctx context.Context, binary string) (string, error) {
+	out, err := exec.CommandContext(ctx, binary, "version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s version: %w", binary, err)
+	}
+	if strings.Contains(string(out), "without firmware") {
+		return noFirmware, nil
+	}
+	return DefaultFeatures, nil
+}
+
 // Command is any other agent: a shell command that runs until it gets SIGTERM. It finds its setting in the environment:
 // CONFORM_RESET=1 when it must forget everything, CONFORM_MTP, CONFORM_AGENT_ID, CONFORM_CA_FILE, and for Controllers 1 and 2
 // CONFORM_CONTROLLER_1_ID, _HOST, _PORT, _TLS, _TOPIC, _AGENT_TOPIC. An empty command is an agent that runs already.
@@ -132,6 +144,7 @@ func (c *child) stop(ctx context.Context) error {
 
 type process struct {
 	binary, dir string
+	bare        bool // built without firmware banks
 	out         output
 	child       *child
 	runs        int
@@ -147,6 +160,11 @@ func (a *process) Start(ctx context.Context, s Setup) error {
 		return err
 	}
 	a.runs++
+	features, err := FeaturesOf(ctx, a.binary)
+	if err != nil {
+		return err
+	}
+	a.bare = features == noFirmware
 	if err := os.WriteFile(filepath.Join(a.dir, "agent.toml"), []byte(a.config(s)), 0o600); err != nil {
 		return err
 	}
@@ -198,6 +216,9 @@ endpoint_id     = %q
 allow_plaintext = true
 trust_broker = true
 `, a.data(), map[bool]string{true: "clock_known_after = 2200-01-01T00:00:00Z"}[s.NoClock], s.AgentID)
+	if !a.bare {
+		b.WriteString("[firmware]\nbanks = \"simulated\"\n")
+	}
 	if s.CAFile != "" {
 		fmt.Fprintf(&b, "[usp.tls]\nca_file = %q\ncert_file = %q\nkey_file = %q\n", s.CAFile, s.CertFile, s.KeyFile)
 	}

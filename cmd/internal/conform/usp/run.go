@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -24,8 +25,11 @@ var catalogueTSV string
 
 // DefaultFeatures are the optional features of the plan that this project's agent claims, by number, and tests of other features
 // that it passes without them: 2.6 to 2.8 are counted to session contexts (24).
-// Firmware (26, 27, 28, 30) is not among them yet.
-const DefaultFeatures = "1-10,12,13,15,19,25,31,36-40,42,2.6,2.7,2.8"
+// Firmware (26, 27, 28, 30) needs a build with its banks; see FeaturesOf.
+const (
+	DefaultFeatures = "1-10,12,13,15,19,25-28,30,31,36-40,42,2.6,2.7,2.8"
+	noFirmware      = "1-10,12,13,15,19,25,31,36-40,42,2.6,2.7,2.8"
+)
 
 // Config of a run. MTP, AgentID and Agent are required.
 type Config struct {
@@ -40,6 +44,10 @@ type Config struct {
 	AgentTopic string   // where an agent that is not configured by the runner listens
 	Listen     []string // addresses of the listeners for Controllers 1 and 2 over WebSocket; empty: any on loopback
 
+	// Firmware are image files for agents that the runner did not build, two or more that differ; empty: images for the simulated banks.
+	Firmware       []string
+	FirmwareListen string // address where they are served; empty: any on loopback
+
 	Lanes int    // agents at a time, for agents that the runner configures; 0: 6
 	Quick bool   // leave out what waits longer than a few seconds
 	Dir   string // for working files; empty: the system's
@@ -50,6 +58,7 @@ type Config struct {
 	packets func(*packets.Packet) bool
 	// patience caps what is waited for something that should come; 0: as long as each test says.
 	patience time.Duration
+	images   *atomic.Int32 // handed out
 	frames   func(op byte, data []byte) bool
 	// Done is called with each result as it comes; nil: not.
 	Done func(conform.Result)
@@ -71,12 +80,12 @@ type test struct {
 	slow bool // waits for longer than a few seconds
 	own  bool // makes a bench of its own: the agent must be configurable
 	mtp  string
+	// image: the agent needs firmware images
+	image bool
 }
 
 // notShown says why a test of a claimed feature has no procedure.
-var notShown = map[string]string{
-	"9.8": "needs Activate() of a second firmware image",
-}
+var notShown = map[string]string{}
 
 // features reads "1-10,12,2.6": features by number, and tests that are to be run whatever features the plan counts them to.
 func features(s string) (map[string]bool, error) {
@@ -147,6 +156,8 @@ func judge(c conform.Check, claimed map[string]bool, cfg *Config) (res conform.R
 		res.Reason = "left out of the quick run: it waits"
 	case tst.own && !cfg.Agent("").Configurable():
 		res.Reason = "needs an agent that the runner configures"
+	case tst.image && len(cfg.Firmware) == 0 && !cfg.Agent("").Configurable():
+		res.Reason = errNoImages.Error()
 	case tst.mtp != "" && tst.mtp != cfg.MTP:
 		res.Reason = "the bench can do it over " + tst.mtp + " only"
 	default:
@@ -166,6 +177,7 @@ func Run(ctx context.Context, cfg Config) (*conform.Report, error) {
 	if cfg.Features == "" {
 		cfg.Features = DefaultFeatures
 	}
+	cfg.images = new(atomic.Int32)
 	claimed, err := features(cfg.Features)
 	if err != nil {
 		return nil, err
@@ -226,7 +238,7 @@ func runLanes(ctx context.Context, cfg *Config, quick, slow []conform.Check, add
 
 // longest is about how long a slow test waits, in seconds.
 func longest(id string) int {
-	return map[string]int{"1.59": 130, "1.102": 130, "1.100": 120, "11.11": 120, "1.103": 60, "9.11": 60, "1.56": 45, "1.54": 35}[id]
+	return map[string]int{"1.59": 130, "1.102": 130, "1.100": 120, "11.11": 120, "1.103": 60, "9.11": 60, "9.8": 55, "9.5": 30, "1.56": 45, "1.54": 35}[id]
 }
 
 func feed(list []conform.Check) <-chan conform.Check {

@@ -6,7 +6,7 @@ import "maps"
 var tests = func() map[string]test {
 	out := map[string]test{}
 	for _, m := range []map[string]test{addTests(), setTests(), deleteTests(), getTests(), notifyTests(), modelTests(), operateTests(),
-		rightsTests(), clockTests(), functionTests(), webSocketTests(), mqttTests()} {
+		rightsTests(), clockTests(), functionTests(), firmwareTests(), webSocketTests(), mqttTests()} {
 		maps.Copy(out, m)
 	}
 	return out
