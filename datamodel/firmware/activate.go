@@ -88,12 +88,12 @@ func (m *Manager) activate(ctx context.Context, inv datamodel.Invocation, bank s
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	err = m.bootable(inv.Command, bank)
-	if err == nil && bank == m.lay.Active {
-		err = datamodel.Fail(datamodel.CommandFailed, inv.Command, "this image runs already")
-	}
-	m.mu.Unlock()
+	err = m.locked(func() error {
+		if bank == m.lay.Active {
+			return datamodel.Fail(datamodel.CommandFailed, inv.Command, "this image runs already")
+		}
+		return m.bootable(inv.Command, bank)
+	})
 	if err != nil {
 		return err
 	}

@@ -118,13 +118,14 @@ func (m *Manager) download(ctx context.Context, inv datamodel.Invocation, bank s
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	if err = m.writable(inv.Command, bank, o.auto); err == nil {
+	err = m.locked(func() error {
+		if err := m.writable(inv.Command, bank, o.auto); err != nil {
+			return err
+		}
 		st := m.s.Banks[bank]
 		st.Status, st.Log = downloading, ""
-		err = m.save(downloading)
-	}
-	m.mu.Unlock()
+		return m.save(downloading)
+	})
 	if err != nil {
 		return err
 	}
@@ -203,17 +204,17 @@ func (m *Manager) put(ctx context.Context, command, bank, path string) error {
 		m.status(bank, validationFailed)
 		return &datamodel.Error{Reason: datamodel.CommandFailed, Path: command, Text: "the file is no image of this device", Err: err}
 	}
-	m.mu.Lock()
 	if err == nil {
-		err = m.look(ctx)
+		err = m.locked(func() error {
+			if err := m.look(ctx); err != nil {
+				return err
+			}
+			st := m.s.Banks[bank]
+			st.Status, st.Log = available, ""
+			st.Gen++
+			return m.save(available)
+		})
 	}
-	if err == nil {
-		st := m.s.Banks[bank]
-		st.Status, st.Log = available, ""
-		st.Gen++
-		err = m.save(available)
-	}
-	m.mu.Unlock()
 	if err != nil {
 		m.log.Error("a firmware image could not be installed", "bank", bank, "error", err)
 		m.status(bank, installationFailed)
@@ -234,25 +235,20 @@ func (m *Manager) Install(ctx context.Context, path, commandKey string) (restart
 	if err != nil {
 		return false, err
 	}
-	m.mu.Lock()
-	if i := m.s.Install; i != nil && *i == (install{commandKey, m.lay.Active, sum}) {
-		m.mu.Unlock()
-		return false, nil
-	}
-	bank := m.lay.Banks[0].Name
-	for _, b := range m.lay.Banks {
-		if b.Name != m.lay.Active {
-			bank = b.Name
-			break
+	bank := ""
+	err = m.locked(func() error {
+		if i := m.s.Install; i != nil && *i == (install{commandKey, m.lay.Active, sum}) {
+			return nil
 		}
-	}
-	if err = m.writable("", bank, true); err == nil {
+		bank = m.spare()
+		if err := m.writable("", bank, true); err != nil {
+			return err
+		}
 		m.s.Banks[bank].Status = validating
 		m.s.Install = &install{commandKey, bank, sum}
-		err = m.save(validating)
-	}
-	m.mu.Unlock()
-	if err != nil {
+		return m.save(validating)
+	})
+	if err != nil || bank == "" {
 		return false, err
 	}
 	if err := m.put(ctx, "", bank, path); err != nil {
@@ -264,6 +260,16 @@ func (m *Manager) Install(ctx context.Context, path, commandKey string) (restart
 		return false, err
 	}
 	return true, m.arm(ctx, bank)
+}
+
+// spare is the first bank that does not run, or the only one.
+func (m *Manager) spare() string {
+	for _, b := range m.lay.Banks {
+		if b.Name != m.lay.Active {
+			return b.Name
+		}
+	}
+	return m.lay.Active
 }
 
 func fileSum(path string) (string, error) {

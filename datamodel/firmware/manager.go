@@ -58,8 +58,9 @@ type Manager struct {
 	wg      sync.WaitGroup
 
 	// Seams of the tests.
-	random func() float64
-	step   func(name string)
+	random                 func() float64
+	step                   func(name string)
+	revertWait, reachEvery time.Duration
 
 	mu         sync.Mutex
 	value      func(path string) string
@@ -89,7 +90,8 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("firmware: %w", err)
 	}
-	m := &Manager{o: o, log: o.Log, contact: make(chan struct{}, 1), random: rand.Float64, step: func(string) {}}
+	m := &Manager{o: o, log: o.Log, contact: make(chan struct{}, 1), random: rand.Float64, step: func(string) {},
+		revertWait: revertWait, reachEvery: reachEvery}
 	m.end, m.cancel = context.WithCancel(context.Background())
 	var err error
 	if m.s, err = loadState(o.Dir); err != nil {
@@ -207,6 +209,12 @@ func (m *Manager) save(step string) error {
 	return nil
 }
 
+func (m *Manager) locked(f func() error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return f()
+}
+
 // Version of the image that runs.
 func (m *Manager) Version() string {
 	m.mu.Lock()
@@ -266,12 +274,12 @@ func (m *Manager) Close() error {
 func (m *Manager) prove(trial bool) {
 	defer m.waiting.Store(false)
 	if m.revert != "" {
-		if sleep(m.end, revertWait) == nil {
+		if sleep(m.end, m.revertWait) == nil {
 			m.goBack(m.revert)
 		}
 		return
 	}
-	look := time.NewTicker(reachEvery)
+	look := time.NewTicker(m.reachEvery)
 	defer look.Stop()
 	var late <-chan time.Time
 	if trial && m.o.Confirm > 0 {

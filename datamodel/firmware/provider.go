@@ -29,26 +29,34 @@ func (*Manager) Serves() []string {
 }
 
 // Read implements datamodel.Provider.
-func (m *Manager) Read(_ context.Context, obj datamodel.ObjectRef, _ []string, yield func(name, value string)) error {
+func (m *Manager) Read(_ context.Context, obj datamodel.ObjectRef, params []string, yield func(name, value string)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if obj.Path == info {
-		yield("ActiveFirmwareImage", rowOf(obj.Stored, m.lay.Active))
-		yield("BootFirmwareImage", rowOf(obj.Stored, m.s.Boot))
-		return nil
+	name := ""
+	if obj.Path != info {
+		name = obj.Stored(obj.Path + "Name")
+		if m.lay.bank(name) == nil {
+			return nil
+		}
 	}
-	name := obj.Stored(obj.Path + "Name")
-	b, st := m.lay.bank(name), m.s.Banks[name]
-	if b == nil || st == nil {
-		return nil
+	for _, p := range params {
+		switch p {
+		case "ActiveFirmwareImage":
+			yield(p, rowOf(obj.Stored, m.lay.Active))
+		case "BootFirmwareImage":
+			yield(p, rowOf(obj.Stored, m.s.Boot))
+		case "Status":
+			status := m.s.Banks[name].Status
+			if name == m.lay.Active && status == available {
+				status = active
+			}
+			yield(p, status)
+		case "Version":
+			yield(p, m.lay.bank(name).Version)
+		case "BootFailureLog":
+			yield(p, m.s.Banks[name].Log)
+		}
 	}
-	status := st.Status
-	if name == m.lay.Active && status == available {
-		status = active
-	}
-	yield("Status", status)
-	yield("Version", b.Version)
-	yield("BootFailureLog", st.Log)
 	return nil
 }
 
@@ -142,6 +150,9 @@ func (*Manager) Commands() []string {
 
 // Run implements datamodel.Commander. The bridge grants one such command at a time.
 func (m *Manager) Run(ctx context.Context, inv datamodel.Invocation) (map[string]string, error) {
+	if inv.Object.Stored == nil {
+		return nil, datamodel.Fail(datamodel.NotSupported, inv.Command, "")
+	}
 	if err := m.begin(inv.Command); err != nil {
 		return nil, err
 	}
