@@ -59,6 +59,20 @@ func portable(s *datamodel.Schema, path string) bool {
 	return f != nil && f.Access == datamodel.ReadWrite && m.Param.Name != stateParam && !f.Hidden && !f.Secured && !f.Command // DESIGN invariant 11
 }
 
+// ExportConfig writes the vendor configuration file that an ACS gets by Upload. Safe for concurrent use.
+func (c *CPE) ExportConfig(w io.Writer) error { return c.exportConfig(w) }
+
+// RestoreConfig applies such a file as w, all or nothing; ref goes into the journal. w.Protocol must be CWMP, whose spelling the
+// change has. Safe for concurrent use.
+func (c *CPE) RestoreConfig(ctx context.Context, w bridge.Writer, r io.Reader, ref string) error {
+	return c.restoreConfigAs(ctx, w, r, ref)
+}
+
+// WriteLog writes the vendor log file that an ACS gets by Upload. Safe for concurrent use.
+func (c *CPE) WriteLog(ctx context.Context, w io.Writer) error {
+	return c.o.WriteLog(ctx, c.limited(w))
+}
+
 // exportConfig writes the configuration file.
 func (c *CPE) exportConfig(w io.Writer) error {
 	file := configFile{Format: configFormat, Values: map[string]string{}}
@@ -77,9 +91,14 @@ func (c *CPE) exportConfig(w io.Writer) error {
 	return nil
 }
 
-// restoreConfig applies a configuration file in one change as the ACS, who sent it. Rows that the device lacks are made, with
-// numbers of the device's choosing; rows that the file lacks stay.
+// restoreConfig applies a configuration file as the ACS, who sent it.
 func (c *CPE) restoreConfig(ctx context.Context, r io.Reader, ref string) error {
+	return c.restoreConfigAs(ctx, acsWriter, r, ref)
+}
+
+// restoreConfigAs applies a configuration file in one change. Rows that the device lacks are made, with numbers of the device's
+// choosing; rows that the file lacks stay.
+func (c *CPE) restoreConfigAs(ctx context.Context, w bridge.Writer, r io.Reader, ref string) error {
 	corrupt := func(text string, err error) error {
 		return &TransferError{Reason: TransferCorrupt, Text: "not a usable configuration file: " + text, Err: err}
 	}
@@ -106,7 +125,7 @@ func (c *CPE) restoreConfig(ctx context.Context, r io.Reader, ref string) error 
 	if len(change.Ops) == 0 {
 		return nil
 	}
-	res, err := c.e.Apply(ctx, acsWriter, change)
+	res, err := c.e.Apply(ctx, w, change)
 	if err := changeError(res, err); err != nil {
 		var e *datamodel.Error
 		if errors.As(err, &e) && e.Reason != datamodel.Internal {

@@ -3,15 +3,31 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
 	"log/slog"
+	"sync/atomic"
 
+	"twinspan/bridge"
+	"twinspan/cwmp"
 	"twinspan/datamodel"
 	"twinspan/datamodel/diag"
 	"twinspan/store"
+	"twinspan/usp/agent"
 )
 
 // haveDiag: a device without a profile of its own gets the diagnostics, too.
 const haveDiag = true
+
+// diagnostics are the provider with the files of the CWMP side, which is built later: VendorConfigFile.1 and VendorLogFile.1 are
+// those that an ACS uploads and downloads.
+type diagnostics struct {
+	*diag.Provider
+	cpe atomic.Pointer[cwmp.CPE]
+}
+
+var errNotYet = errors.New("the device is starting")
 
 // newDiag builds the provider of diagnostics.
 func newDiag(opts map[string]any, log *slog.Logger) (datamodel.Provider, error) {
@@ -19,14 +35,49 @@ func newDiag(opts map[string]any, log *slog.Logger) (datamodel.Provider, error) 
 	if err != nil {
 		return nil, err
 	}
+	d := &diagnostics{}
 	o.Log = log.With("part", "diag")
-	return diag.New(o)
+	o.ConfigFiles = append(o.ConfigFiles, diag.ConfigFile{Name: "configuration", Description: "all settings but secrets and the ACS's own",
+		Export: d.export, Import: d.restore})
+	if len(o.LogFiles) == 0 {
+		o.LogFiles = []diag.LogFile{{Name: "journal", Persistent: true, Write: d.journal}}
+	}
+	d.Provider, err = diag.New(o)
+	return d, err
 }
 
-// attachDiag lets the diagnostics read the stored settings of their servers, once the engine runs.
-func attachDiag(providers []datamodel.Provider, db *store.Store) {
+func (d *diagnostics) export(_ context.Context, w io.Writer) error {
+	if cpe := d.cpe.Load(); cpe != nil {
+		return cpe.ExportConfig(w)
+	}
+	return errNotYet
+}
+
+// restore puts a file in force on behalf of the Controller that asked for it; the right to run the command is what it needs.
+func (d *diagnostics) restore(ctx context.Context, _ string, r io.Reader) error {
+	cpe := d.cpe.Load()
+	if cpe == nil {
+		return errNotYet
+	}
+	w := bridge.Writer{Name: "sys:restore", Protocol: datamodel.CWMP, Class: "main"}
+	if endpoint, _, ok := agent.Caller(ctx); ok {
+		w.Name = "usp:" + endpoint
+	}
+	return cpe.RestoreConfig(ctx, w, r, "restore")
+}
+
+func (d *diagnostics) journal(ctx context.Context, w io.Writer) error {
+	if cpe := d.cpe.Load(); cpe != nil {
+		return cpe.WriteLog(ctx, w)
+	}
+	return errNotYet
+}
+
+// attachDiag lets the diagnostics read the stored settings of their servers, and the files, once the engine runs.
+func attachDiag(providers []datamodel.Provider, db *store.Store, cpe *cwmp.CPE) {
 	for _, p := range providers {
-		if d, ok := p.(*diag.Provider); ok {
+		if d, ok := p.(*diagnostics); ok {
+			d.cpe.Store(cpe)
 			d.Attach(func(path string) string { l, _ := db.Head().Leaf(path); return l.Value })
 		}
 	}

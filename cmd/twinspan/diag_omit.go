@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"twinspan/cwmp"
 	"twinspan/datamodel"
 	"twinspan/store"
 )
@@ -17,4 +18,4 @@ func newDiag(map[string]any, *slog.Logger) (datamodel.Provider, error) {
 	return nil, errors.New(`provider "diag" is not in this build; the tag omit_diag left it out`)
 }
 
-func attachDiag([]datamodel.Provider, *store.Store) {}
+func attachDiag([]datamodel.Provider, *store.Store, *cwmp.CPE) {}

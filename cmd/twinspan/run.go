@@ -164,7 +164,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 		}
 		defer done()
 	}
-	attachDiag(providers, db)
+	attachDiag(providers, db, cpe)
 	fw.start(engine, db, uspAgent.InContact)
 	// What starting took (decoding the model, reading the database) goes back to the system once the first sessions are through.
 	settled := time.AfterFunc(settleTime, debug.FreeOSMemory)

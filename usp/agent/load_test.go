@@ -263,6 +263,11 @@ func TestStress(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	for late := time.Now().Add(soon); len(r.agent.slots) > 0; time.Sleep(time.Millisecond) { // what still runs deletes Subscriptions, too
+		if time.Now().After(late) {
+			t.Fatal("requests do not end")
+		}
+	}
 	r.c1.Delete(true, "Device.LocalAgent.Subscription.*.")
 	r.c1.Set(false, set("Device.LocalAgent.Controller.2.", "Enable", "true"))
 	r.settle()
