@@ -6,11 +6,13 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"twinspan/datamodel"
 )
 
-// Table is one table of the object. Its rows are read whenever somebody asks; nothing of it is stored.
+// Table is one table of the object. Its rows are read whenever somebody lists it; nothing of it is stored.
 type Table struct {
 	Name    string   // "Gate"
 	Key     string   // column that is its unique key
@@ -130,6 +132,27 @@ func (p *Provider) Lists() []string {
 	return out
 }
 
+// listAge is how long the rows that were listed last serve reads of single rows. Who reads a row has listed its table just
+// before, to know that it is there, and shall not have the table made anew for each of its rows.
+const listAge = 100 * time.Millisecond
+
+// listing is the rows of a table as they were listed last. Safe for concurrent use.
+type listing struct {
+	mu   sync.Mutex
+	rows []Row
+	at   time.Time
+}
+
+// of returns the rows of t, those of the last listing if they are not older than age.
+func (l *listing) of(t *Table, age time.Duration) []Row {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.at.IsZero() || now.Sub(l.at) >= age {
+		l.rows, l.at = t.rows(), now
+	}
+	return l.rows
+}
+
 // rows of a table, the newest ones when there are too many.
 func (t *Table) rows() []Row {
 	rows := t.Rows()
@@ -140,23 +163,23 @@ func (t *Table) rows() []Row {
 	return rows
 }
 
-func (p *Provider) table(name string) *Table {
+func (p *Provider) table(name string) (*Table, *listing) {
 	for i := range p.content.Tables {
 		if p.content.Tables[i].Name == name {
-			return &p.content.Tables[i]
+			return &p.content.Tables[i], &p.listed[i]
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // Instances implements datamodel.Lister.
 func (p *Provider) Instances(_ context.Context, table string) ([]uint32, error) {
-	t := p.table(strings.TrimSuffix(strings.TrimPrefix(table, p.path), "."))
+	t, listed := p.table(strings.TrimSuffix(strings.TrimPrefix(table, p.path), "."))
 	if t == nil {
 		return nil, fmt.Errorf("no table %s", table)
 	}
 	var out []uint32
-	for _, r := range t.rows() {
+	for _, r := range listed.of(t, 0) {
 		out = append(out, r.Number)
 	}
 	return out, nil
@@ -166,11 +189,11 @@ func (p *Provider) Instances(_ context.Context, table string) ([]uint32, error) 
 func (p *Provider) readRow(path string, params []string, yield func(name, value string)) {
 	name, rest, _ := strings.Cut(path, ".")
 	n, err := strconv.ParseUint(strings.TrimSuffix(rest, "."), 10, 32)
-	t := p.table(name)
+	t, listed := p.table(name)
 	if t == nil || err != nil {
 		return
 	}
-	for _, r := range t.rows() {
+	for _, r := range listed.of(t, listAge) {
 		if r.Number != uint32(n) {
 			continue
 		}

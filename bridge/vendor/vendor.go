@@ -87,6 +87,7 @@ type Provider struct {
 	engine  Engine
 	path    string
 	content *Content
+	listed  []listing    // one for each of the tables
 	policy  *policy.Live // nil: no policy file
 }
 
@@ -99,7 +100,7 @@ var (
 
 // New makes the provider; the functions of content are called at every read, and only after the engine has started.
 func New(e Engine, prefix string, content *Content) *Provider {
-	return &Provider{engine: e, path: Path(prefix), content: content}
+	return &Provider{engine: e, path: Path(prefix), content: content, listed: make([]listing, len(content.Tables))}
 }
 
 // Path of the object for a prefix.
