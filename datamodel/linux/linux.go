@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"twinspan/datamodel"
@@ -280,17 +280,39 @@ func (p *Provider) text(rel string) string {
 	return strings.TrimRight(s, "\n\x00")
 }
 
+// file reads at most maxFile bytes. A manager that asks for everything makes us read hundreds of small files, so that it is done
+// with as few system calls as there must be.
 func (p *Provider) file(rel string) (string, error) {
-	f, err := os.Open(p.path(rel))
+	fd, err := again(func() (int, error) { return syscall.Open(p.path(rel), syscall.O_RDONLY|syscall.O_CLOEXEC, 0) })
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile))
+	defer syscall.Close(fd)
+	var small [2048]byte
+	b := small[:0]
+	for len(b) < maxFile && err == nil {
+		if len(b) == cap(b) {
+			b = append(make([]byte, 0, min(4*cap(b), maxFile)), b...)
+		}
+		var n int
+		if n, err = again(func() (int, error) { return syscall.Read(fd, b[len(b):cap(b)]) }); n <= 0 {
+			break
+		}
+		b = b[:len(b)+n]
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.log.Debug("cannot read", "file", rel, "error", err) // speed of a link that is down, say
 	}
 	return string(b), err
+}
+
+// again repeats a system call that a signal interrupted.
+func again(call func() (int, error)) (n int, err error) {
+	for {
+		if n, err = call(); !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
 }
 
 func (p *Provider) exists(rel string) bool {
