@@ -65,6 +65,8 @@ func runBench(ctx context.Context, args []string) error {
 	agentPath := fs.String("agent", "", "agent binary, default: next to this program")
 	asJSON := fs.Bool("json", false, "print JSON")
 	sleepy := fs.Bool("sleepy", false, "let processors sleep between messages: adds what the machine takes to wake them")
+	only := fs.String("only", "", "measure only these parts (comma-separated): "+strings.Join(benchNames(), ", "))
+	times := fs.Int("times", 1, "measure each part so often, one after the other")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -102,13 +104,67 @@ func runBench(ctx context.Context, args []string) error {
 	if err := b.open(run); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{b.size, b.startTimes, b.fill, b.idle, b.gets, b.getsUnderWrites, b.wholeTree, b.sets} {
-		if err := part(ctx); err != nil {
-			return fmt.Errorf("%w\nlast lines of the agent's log:\n%s", err, b.agent.Log(10))
-		}
+	if err := b.measure(ctx, *only, *times); err != nil {
+		return fmt.Errorf("%w\nlast lines of the agent's log:\n%s", err, b.agent.Log(10))
 	}
 	if *asJSON {
 		return writeJSON(os.Stdout, b.figures)
+	}
+	return nil
+}
+
+// benchPart is one part of the bench.
+type benchPart struct {
+	name string
+	// prepare: it measures nothing, or leaves behind what the others need, and so runs whatever was asked for, once.
+	prepare bool
+	run     func(b *bench, ctx context.Context) error
+}
+
+// benchParts in the order in which they run.
+var benchParts = []benchPart{
+	{"size", false, (*bench).size},
+	{"start", false, (*bench).startTimes},
+	{"fill", true, (*bench).fill},
+	{"idle", false, (*bench).idle},
+	{"get", false, (*bench).gets},
+	{"busy", false, (*bench).getsUnderWrites},
+	{"tree", false, (*bench).wholeTree},
+	{"set", false, (*bench).sets},
+}
+
+func benchNames() (names []string) {
+	for _, p := range benchParts {
+		if !p.prepare {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// measure runs the parts that were asked for; only "" means all.
+func (b *bench) measure(ctx context.Context, only string, times int) error {
+	wanted := benchNames()
+	if only != "" {
+		wanted = strings.Split(only, ",")
+	}
+	for _, name := range wanted {
+		if !slices.Contains(benchNames(), name) {
+			return fmt.Errorf("no part %q; there are %s", name, strings.Join(benchNames(), ", "))
+		}
+	}
+	for _, p := range benchParts {
+		n := times
+		if p.prepare {
+			n = 1
+		} else if !slices.Contains(wanted, p.name) {
+			n = 0
+		}
+		for range n {
+			if err := p.run(b, ctx); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+		}
 	}
 	return nil
 }
@@ -210,7 +266,21 @@ func median(d []time.Duration) time.Duration {
 	return d[len(d)/2]
 }
 
-func ms(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
+func ms(d time.Duration) float64     { return float64(d.Nanoseconds()) / 1e6 }
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// cpuOf is the processor time that the agent uses while fn runs.
+func (b *bench) cpuOf(fn func() error) (time.Duration, error) {
+	before, err := b.agent.CPU()
+	if err != nil {
+		return 0, err
+	}
+	if err := fn(); err != nil {
+		return 0, err
+	}
+	after, err := b.agent.CPU()
+	return after - before, err
+}
 
 // up waits for all Controllers.
 func (b *bench) up(ctx context.Context) error {
@@ -387,20 +457,17 @@ func (b *bench) gets(ctx context.Context) error {
 		return err
 	}
 	b.add("Get of one parameter over a WebSocket, median", ms(median(took)), "ms")
-	before, err := b.agent.CPU()
-	if err != nil {
+	var rate float64
+	var n int64
+	cpu, err := b.cpuOf(func() error {
+		rate, n, err = inFlight(func(int, int) error { return b.getOne(ctx) })
 		return err
-	}
-	rate, n, err := inFlight(func(int, int) error { return b.getOne(ctx) })
-	if err != nil {
-		return err
-	}
-	after, err := b.agent.CPU()
+	})
 	if err != nil {
 		return err
 	}
 	b.add(fmt.Sprintf("Get of one parameter, %d in flight", benchInFlight), rate, "/s")
-	b.add("agent CPU for each of these", float64((after-before).Microseconds())/float64(n), "µs")
+	b.add("agent CPU for each of these", micros(cpu)/float64(n), "µs")
 	return nil
 }
 
@@ -441,31 +508,27 @@ func (b *bench) getsUnderWrites(ctx context.Context) error {
 
 func (b *bench) wholeTree(ctx context.Context) error {
 	params := 0
-	before, err := b.agent.CPU()
-	if err != nil {
-		return err
-	}
-	took, err := serial(benchTrees, func(int) error {
-		resp, err := b.reader.Request(ctx, &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device."}}}})
-		params = 0
-		for _, r := range resp.GetGetResp().GetReqPathResults() {
-			for _, obj := range r.GetResolvedPathResults() {
-				params += len(obj.GetResultParams())
+	var took []time.Duration
+	cpu, err := b.cpuOf(func() (err error) {
+		took, err = serial(benchTrees, func(int) error {
+			resp, err := b.reader.Request(ctx, &uspmsg.Request{ReqType: &uspmsg.Request_Get{Get: &uspmsg.Get{ParamPaths: []string{"Device."}}}})
+			params = 0
+			for _, r := range resp.GetGetResp().GetReqPathResults() {
+				for _, obj := range r.GetResolvedPathResults() {
+					params += len(obj.GetResultParams())
+				}
 			}
-		}
+			return err
+		})
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	after, err := b.agent.CPU()
 	if err != nil {
 		return err
 	}
 	m := median(took)
 	b.add(fmt.Sprintf("Get of Device., %d parameters, median", params), ms(m), "ms")
 	b.add("for each parameter, decoding by the Controller included", float64(m.Nanoseconds())/1e3/float64(params), "µs")
-	b.add("agent CPU for each parameter", float64((after-before).Microseconds())/benchTrees/float64(params), "µs")
+	b.add("agent CPU for each parameter", micros(cpu)/benchTrees/float64(params), "µs")
 	return nil
 }
 
@@ -479,7 +542,11 @@ func (b *bench) sets(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	took, err := serial(500, func(i int) error { return b.setOne(ctx, 0, i) })
+	var took []time.Duration
+	cpu, err := b.cpuOf(func() error {
+		took, err = serial(500, func(i int) error { return b.setOne(ctx, 0, i) })
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -493,12 +560,19 @@ func (b *bench) sets(ctx context.Context) error {
 	b.add("one write of 8 KiB and fsync on the same disk, median", ms(disk), "ms")
 	b.add("durable Set of one parameter, median", ms(m), "ms")
 	b.add("difference", ms(m-disk), "ms")
-	rate, _, err := inFlight(func(w, i int) error { return b.setOne(ctx, w, i) })
+	b.add("agent CPU for each of these", micros(cpu)/500, "µs")
+	var rate float64
+	var n int64
+	cpu, err = b.cpuOf(func() error {
+		rate, n, err = inFlight(func(w, i int) error { return b.setOne(ctx, w, i) })
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	b.add(fmt.Sprintf("durable Set, %d in flight", benchInFlight), rate, "/s")
 	b.add("ratio to the sequential rate", rate/serialRate, "")
+	b.add("agent CPU for each of these", micros(cpu)/float64(n), "µs")
 	return nil
 }
 
