@@ -110,7 +110,7 @@ func (b *batch) modest(m mark) bool {
 	return to.leaves <= from.leaves && to.rows <= from.rows && to.nRecs <= from.nRecs && text <= modestText
 }
 
-// disk is the file. The writer goroutine owns it; entries alone may be called from others.
+// disk is the file. Who has the store's turn owns it; entries alone may be called by others.
 type disk struct {
 	db      *bbolt.DB
 	file    *os.File // of db, which closes it
@@ -121,6 +121,7 @@ type disk struct {
 	lost    error             // why the newest commit in the file could not be used when it was opened
 	undo    map[uint64][]undo // by seq of a failed commit: what takes it back
 	broken  error             // bbolt panicked and cannot be used any more
+	syncing func()            // called when a commit begins to wait for the disk; may be nil
 }
 
 // undo puts one key back; old nil removes it.
@@ -239,6 +240,9 @@ func (d *disk) try(b *batch) (written int, sizes []int, err error) {
 		err = failpoint(d.opt, failCommit)
 	}
 	if err == nil && !d.opt.NoSync {
+		if d.syncing != nil {
+			d.syncing()
+		}
 		err = d.db.Sync()
 	}
 	if err != nil {

@@ -48,6 +48,6 @@
 // When the file is full, what does not grow the store still works, at the price of the older half of the journal.
 // bbolt grows a file by doubling it up to 16 MiB: a MaxSize that is no power of two is not used up.
 //
-// The function given to Update runs on the one writer goroutine, against the newest version: it must not block, must
+// The function given to Update runs while no other does, on the goroutine of a caller or of the store, against the newest version: it must not block, must
 // not call Update itself and must not have effects outside its Tx, since what it staged is lost when the commit fails.
 package store

@@ -137,7 +137,7 @@ func TestBatchFails(t *testing.T) {
 	for i := range errs {
 		wg.Go(func() { _, errs[i] = s.Update(bg, Meta{}, set("Device.A", "1")) })
 	}
-	for len(s.queue) < len(errs) {
+	for s.waiting.Load() < int64(len(errs)) {
 		time.Sleep(time.Millisecond)
 	}
 	f.set(failWrite)

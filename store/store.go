@@ -15,6 +15,10 @@ import (
 // lazyDelay is how long cursors and refused lines wait for a commit to ride in before they get one of their own.
 const lazyDelay = time.Second
 
+// tellDelay is how long those who wait for a change sleep on after a commit, unless the next one is written earlier: then they
+// work while the disk does. Whoever committed gets the processor first, and of many commits in a row they hear at once.
+const tellDelay = 500 * time.Microsecond
+
 // maxFailed is how often the delay doubles while lazy commits fail: up to about a minute.
 const maxFailed = 6
 
@@ -30,25 +34,32 @@ const (
 type Store struct {
 	opt   Options
 	salt  *[16]byte
-	disk  *disk // nil: memory only. Owned by the writer goroutine, but for reading the journal
+	disk  *disk // nil: memory only. Owned by who has the turn, but for reading the journal
 	head  atomic.Pointer[Version]
 	queue chan *request
-	wake  chan struct{} // something lazy is waiting
+	wake  chan struct{} // something lazy began to wait
 	quit  chan struct{}
 	done  chan struct{} // the writer has ended
 	close sync.Once
 	err   error // of Close
 
+	turn    sync.Mutex   // of who writes: a caller of Update that finds nobody at it, else the writer goroutine
+	waiting atomic.Int64 // callers that left their request to the writer goroutine
+
 	mu      sync.Mutex
 	changed chan struct{}
+	untold  bool        // changed is to be closed
+	telling bool        // teller will do that
+	teller  *time.Timer // stopped and nil after Close
+	armed   bool        // the writer goroutine has or will set its timer for what is lazy
 	recent  recent
 	cursors map[string]uint64
 	dirty   map[string]bool // cursors that are not durable
 	closed  bool
 
-	refused  []*Entry // of the writer goroutine: waiting to be journaled
-	failed   int      // lazy commits that failed since the last that did not
-	inflight []*request
+	refused  []*Entry   // waiting to be journaled; changed with the turn and mu
+	failed   int        // of the turn: lazy commits that failed since the last that did not
+	inflight []*request // of the turn
 	count    struct {
 		commits, batches, fsyncs, noops, refused, dropped, bytes atomic.Uint64
 	}
@@ -63,7 +74,8 @@ type request struct {
 	entry *Entry
 	res   Commit
 	err   error
-	done  chan struct{}
+	over  bool          // answered; of the turn
+	done  chan struct{} // nil: the caller itself has the turn
 }
 
 // OpenMemory is the same store without a file: the in-memory twin for tests and tools. Close it like any other.
@@ -84,6 +96,11 @@ func start(o Options, d *disk, v *Version, cursors map[string]uint64, first uint
 	}
 	s.recent.init(o, d != nil, v.rev, first)
 	s.head.Store(v)
+	s.teller = time.AfterFunc(time.Hour, s.tellLate)
+	s.teller.Stop()
+	if d != nil {
+		d.syncing = s.tell
+	}
 	go s.write()
 	return s
 }
@@ -91,8 +108,11 @@ func start(o Options, d *disk, v *Version, cursors map[string]uint64, first uint
 // Head is the newest committed version. It never blocks, and works after Close too.
 func (s *Store) Head() *Version { return s.head.Load() }
 
-// Update runs fn on the writer goroutine against the newest version and commits what it staged. If fn returns an error
-// nothing is committed and that error is returned. A panic in fn is returned as an error. Returns after fsync.
+// Update runs fn against the newest version and commits what it staged. If fn returns an error nothing is committed and that
+// error is returned. A panic in fn is returned as an error. Returns after fsync.
+//
+// One fn runs at a time: on the caller's goroutine if nobody else writes, which saves waking two goroutines, else on the
+// writer goroutine or that of another caller.
 //
 // fn runs once. It must not call Update or Close, must not block and must have no effect outside its Tx. A ctx that
 // ends while the transaction waits takes it out of the queue; once fn runs, its end is waited for.
@@ -113,7 +133,13 @@ func (s *Store) Update(ctx context.Context, m Meta, fn func(tx *Tx) error) (Comm
 		return Commit{}, ErrClosed
 	default:
 	}
-	r := &request{meta: m, fn: fn, done: make(chan struct{})}
+	r := &request{meta: m, fn: fn}
+	if s.waiting.Load() == 0 && s.turn.TryLock() { // nobody is overtaken
+		return s.direct(r)
+	}
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
+	r.done = make(chan struct{})
 	select {
 	case s.queue <- r:
 	case <-ctx.Done():
@@ -143,7 +169,34 @@ func (s *Store) Update(ctx context.Context, m Meta, fn func(tx *Tx) error) (Comm
 	}
 }
 
-// write is the writer goroutine: it owns the disk and is the only one to publish a version. Close ends it.
+// direct is an Update whose caller has the turn.
+func (s *Store) direct(r *request) (Commit, error) {
+	select {
+	case <-s.quit: // the last turn is the writer goroutine's
+		s.turn.Unlock()
+		return Commit{}, ErrClosed
+	default:
+	}
+	s.lead(r)
+	return r.res, r.err
+}
+
+// lead takes a batch through, r and what else waits, and gives up the turn.
+func (s *Store) lead(r *request) {
+	ended := false
+	defer func() {
+		if !ended { // fn called runtime.Goexit (a test's FailNow, say), which cannot be stopped: answer what hangs on this goroutine
+			for _, r := range s.inflight {
+				r.answer(Commit{}, errors.New("store: transaction ended its goroutine"))
+			}
+		}
+		s.turn.Unlock()
+	}()
+	s.batch(s.collect(r))
+	ended = true
+}
+
+// write is the writer goroutine: it serves the callers that did not get the turn, and what is lazy. Close ends it.
 func (s *Store) write() {
 	ended := false
 	defer func() {
@@ -151,45 +204,64 @@ func (s *Store) write() {
 			close(s.done)
 			return
 		}
-		// fn called runtime.Goexit (a test's FailNow, say), which cannot be stopped: answer what hangs on this
-		// goroutine and go on in a new one.
-		for _, r := range s.inflight {
-			r.answer(Commit{}, errors.New("store: transaction ended its goroutine"))
-		}
-		go s.write()
+		go s.write() // a transaction has ended this goroutine
 	}()
 	timer := time.NewTimer(lazyDelay)
 	timer.Stop()
-	armed := false
+	s.turn.Lock()
+	s.rearm(timer)
+	s.turn.Unlock()
 	for {
-		if !armed && s.lazy() {
-			timer.Reset(lazyDelay << min(s.failed, maxFailed))
-			armed = true
-		}
 		select {
 		case r := <-s.queue:
-			s.batch(s.collect(r))
-			if armed && !s.lazy() {
-				timer.Stop()
-				armed = false
-			}
+			s.turn.Lock()
+			s.lead(r)
 		case <-s.wake:
+			timer.Reset(lazyDelay)
 		case <-timer.C:
-			armed = false
+			s.turn.Lock()
 			s.flush()
+			s.rearm(timer)
+			s.turn.Unlock()
 		case <-s.quit:
 			for more := true; more; {
 				select {
 				case r := <-s.queue:
-					s.batch(s.collect(r))
+					s.turn.Lock()
+					s.lead(r)
 				default:
 					more = false
 				}
 			}
+			s.turn.Lock()
 			s.err = s.shut()
+			s.turn.Unlock()
 			ended = true
 			return
 		}
+	}
+}
+
+// arm has the writer goroutine set its timer; the caller has mu.
+func (s *Store) arm() {
+	if s.armed {
+		return
+	}
+	s.armed = true
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// rearm sets the writer goroutine's timer if something lazy waits.
+func (s *Store) rearm(timer *time.Timer) {
+	lazy := s.lazy()
+	s.mu.Lock()
+	s.armed = lazy
+	s.mu.Unlock()
+	if lazy {
+		timer.Reset(lazyDelay << min(s.failed, maxFailed))
 	}
 }
 
@@ -260,13 +332,15 @@ func (s *Store) batch(batch []*request) {
 	}
 	clear(batch)
 	s.inflight = batch[:0]
+	s.tellSoon()
 }
 
 func (r *request) answer(c Commit, err error) {
-	select {
-	case <-r.done:
-	default:
-		r.res, r.err, r.tx = c, err, nil
+	if r.over {
+		return
+	}
+	r.res, r.err, r.tx, r.over = c, err, nil, true
+	if r.done != nil {
 		close(r.done)
 	}
 }
@@ -302,7 +376,11 @@ func (s *Store) refuse(tx *Tx) {
 		s.count.dropped.Add(1)
 		return
 	}
-	s.refused = append(s.refused, &Entry{Time: s.opt.Now().UTC(), Meta: tx.meta, Deltas: lines})
+	e := &Entry{Time: s.opt.Now().UTC(), Meta: tx.meta, Deltas: lines}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = append(s.refused, e)
+	s.arm()
 }
 
 // lazy reports whether anything waits for a commit to ride in.
@@ -323,6 +401,7 @@ func (s *Store) flush() {
 	} else {
 		s.failed = 0
 	}
+	s.tellSoon()
 }
 
 // commit makes a batch durable together with everything lazy, and publishes it.
@@ -356,7 +435,6 @@ func (s *Store) commit(top *Version, staged []*request) error {
 	if err != nil {
 		return err
 	}
-	s.refused = nil
 	s.count.commits.Add(uint64(len(b.entries)))
 	s.count.batches.Add(1)
 	s.publish(b, sizes)
@@ -388,12 +466,13 @@ func (s *Store) save(b *batch) ([]int, error) {
 	return sizes, nil
 }
 
-// publish makes a durable batch visible: the head first, then the journal, then those who wait for a change.
+// publish makes a durable batch visible: the head first, then the journal. Those who wait for a change are told a little later.
 func (s *Store) publish(b *batch, sizes []int) {
 	_ = failpoint(s.opt, failPublish)
 	s.head.Store(b.top)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.refused = nil
 	for c, rev := range b.cursors {
 		if now, ok := s.cursors[c]; ok && now == rev {
 			delete(s.dirty, c)
@@ -410,10 +489,36 @@ func (s *Store) publish(b *batch, sizes []int) {
 	if s.disk != nil {
 		s.recent.first = s.disk.mark.first
 	}
-	if len(b.entries) > 0 {
+	s.untold = s.untold || len(b.entries) > 0
+}
+
+// tell wakes those who wait for a change, if there was one.
+func (s *Store) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.untold && s.teller != nil {
+		s.untold = false
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
+}
+
+// tellSoon sees to it that tell is called.
+func (s *Store) tellSoon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.untold && !s.telling && s.teller != nil {
+		s.telling = true
+		s.teller.Reset(tellDelay)
+	}
+}
+
+// tellLate is what the teller runs.
+func (s *Store) tellLate() {
+	s.mu.Lock()
+	s.telling = false
+	s.mu.Unlock()
+	s.tell()
 }
 
 func failpoint(o Options, stage string) error {
@@ -490,10 +595,7 @@ func (s *Store) moveCursor(consumer string, rev uint64, keep bool) error {
 		return nil
 	}
 	s.dirty[consumer] = true
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.arm()
 	return nil
 }
 
@@ -509,7 +611,7 @@ func (s *Store) Cursors() []string {
 	return out
 }
 
-// Changed returns a channel that is closed at the next commit, and by Close. Take the channel first, then read the
+// Changed returns a channel that is closed within about half a millisecond of the next commit, and by Close. Take the channel first, then read the
 // journal, then wait: so no commit is missed.
 func (s *Store) Changed() <-chan struct{} {
 	s.mu.Lock()
@@ -548,6 +650,8 @@ func (s *Store) shut() error {
 		err = s.commit(s.head.Load(), nil)
 	}
 	s.mu.Lock()
+	s.teller.Stop()
+	s.teller = nil
 	close(s.changed)
 	s.mu.Unlock()
 	if s.disk != nil {

@@ -544,7 +544,7 @@ func (b *bench) sets(ctx context.Context) error {
 	}
 	var took []time.Duration
 	cpu, err := b.cpuOf(func() error {
-		took, err = serial(500, func(i int) error { return b.setOne(ctx, 0, i) })
+		took, err = serial(benchSerial, func(i int) error { return b.setOne(ctx, 0, i) })
 		return err
 	})
 	if err != nil {
@@ -560,7 +560,7 @@ func (b *bench) sets(ctx context.Context) error {
 	b.add("one write of 8 KiB and fsync on the same disk, median", ms(disk), "ms")
 	b.add("durable Set of one parameter, median", ms(m), "ms")
 	b.add("difference", ms(m-disk), "ms")
-	b.add("agent CPU for each of these", micros(cpu)/500, "µs")
+	b.add("agent CPU for each of these", micros(cpu)/benchSerial, "µs")
 	var rate float64
 	var n int64
 	cpu, err = b.cpuOf(func() error {

@@ -527,7 +527,7 @@ func testChanged(t *testing.T, s *store.Store) {
 	update(t, s, set("Device.A", "1"))
 	select {
 	case <-ch:
-	default:
+	case <-time.After(10 * time.Second):
 		t.Error("the change is not told")
 	}
 	if got := journal(t, s, 0); len(got) != 1 {
