@@ -21,6 +21,7 @@ type note struct {
 	onboard bool
 
 	first time.Time // first transmission
+	last  time.Time // newest transmission
 	tries int
 	next  time.Time
 }
@@ -200,6 +201,11 @@ func (o *outbox) configure(routes []route, b usp.Backoff) {
 		b = usp.DefaultBackoff()
 	}
 	o.mu.Lock()
+	if b != o.backoff { // also of what was sent while the change was on its way here
+		for _, n := range o.waiting {
+			n.next = n.last.Add(b.Wait(n.tries))
+		}
+	}
 	o.routes, o.backoff, o.pause = routes, b, time.Time{}
 	o.mu.Unlock()
 	o.poke()
@@ -314,7 +320,6 @@ func (o *outbox) transmit(ctx context.Context, n *note) {
 	for _, r := range o.learned {
 		ways = append(ways, r)
 	}
-	backoff := o.backoff
 	o.mu.Unlock()
 	sent := false
 	tooLarge := false
@@ -359,7 +364,8 @@ func (o *outbox) transmit(ctx context.Context, n *note) {
 	if n.first.IsZero() {
 		n.first = now
 	}
-	n.next = now.Add(backoff.Wait(n.tries)) // R-NOT.1, R-NOT.2, TP-469 1.54
+	n.last = now
+	n.next = now.Add(o.backoff.Wait(n.tries)) // R-NOT.1, R-NOT.2, TP-469 1.54
 	o.waiting = append(o.waiting, n)
 	o.bytes += len(n.payload)
 }
