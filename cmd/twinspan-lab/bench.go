@@ -51,6 +51,10 @@ type bench struct {
 	figures []figure
 	print   bool
 	wg      sync.WaitGroup
+
+	once       int          // parts that subscribed
+	seen       sync.Map     // "path=value" -> time of the reader's ValueChange
+	unanswered atomic.Int64 // notifications that came to the MQTT Controller, which answers none
 }
 
 func (b *bench) add(name string, value float64, unit string) {
@@ -131,6 +135,10 @@ var benchParts = []benchPart{
 	{"busy", false, (*bench).getsUnderWrites},
 	{"tree", false, (*bench).wholeTree},
 	{"set", false, (*bench).sets},
+	{"notify", false, (*bench).changes},
+	{"session", false, (*bench).sessions},
+	{"mute", false, (*bench).mute},
+	{"flood", false, (*bench).flood},
 }
 
 func benchNames() (names []string) {
@@ -184,7 +192,8 @@ func (b *bench) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if b.mqtt, err = controller.New(controller.Config{EndpointID: controllerA, AgentID: agentEndpoint, Transport: mt}); err != nil {
+	if b.mqtt, err = controller.New(controller.Config{EndpointID: controllerA, AgentID: agentEndpoint, Transport: mt, IgnoreNotify: true,
+		OnNotify: func(*uspmsg.Notify) { b.unanswered.Add(1) }}); err != nil {
 		return err
 	}
 	b.wg.Go(func() { _ = b.mqtt.Run(ctx) }) // ends with the bench; a broker that fails shows in the figures' absence
@@ -206,13 +215,16 @@ level = "warn"
 commits_per_second = 0
 [max_rows]
 "Device.NAT.PortMapping." = 100000
+[factory]
+"Device.ManagementServer.ConnectionRequestUsername" = %q
+"Device.ManagementServer.ConnectionRequestPassword" = %q
 [[usp.controller]]
 endpoint_id = %q
 [usp.controller.mqtt]
 host = %q
 port = %d
 controller_topic = %q
-`, sandboxOUI, b.acs.URL(), agentEndpoint, controllerA, b.broker.Host, b.broker.Port, topicA)
+`, sandboxOUI, b.acs.URL(), agentEndpoint, connReqUser, benchSecret, controllerA, b.broker.Host, b.broker.Port, topicA)
 	for _, c := range []struct {
 		id string
 		to **controller.Controller
@@ -235,7 +247,11 @@ func (b *bench) listen(ctx context.Context, id string, to **controller.Controlle
 	if err != nil {
 		return nil, err
 	}
-	c, err := controller.New(controller.Config{EndpointID: id, AgentID: agentEndpoint, Transport: server})
+	cc := controller.Config{EndpointID: id, AgentID: agentEndpoint, Transport: server}
+	if to == &b.reader {
+		cc.OnNotify = b.notified
+	}
+	c, err := controller.New(cc)
 	if err != nil {
 		return nil, err
 	}
@@ -376,8 +392,8 @@ func (b *bench) fill(ctx context.Context) error {
 	return nil
 }
 
-// idle restarts the agent with its full database and reads its memory when nothing happens.
-func (b *bench) idle(ctx context.Context) error {
+// restart ends the agent and starts it with the database that it has.
+func (b *bench) restart(ctx context.Context) error {
 	stop, done := context.WithTimeout(ctx, 10*time.Second)
 	defer done()
 	if err := b.agent.Stop(stop); err != nil {
@@ -389,7 +405,12 @@ func (b *bench) idle(ctx context.Context) error {
 	if err := b.agent.Start(); err != nil {
 		return err
 	}
-	if err := b.up(stop); err != nil {
+	return b.up(stop)
+}
+
+// idle reads the memory of a fresh agent with its full database when nothing happens.
+func (b *bench) idle(ctx context.Context) error {
+	if err := b.restart(ctx); err != nil {
 		return err
 	}
 	select {

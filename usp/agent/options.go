@@ -27,7 +27,7 @@ type Limits struct {
 	RequestTime time.Duration
 	// Commands is how many asynchronous commands run at a time (32), PeerCommands those of one Controller (8).
 	Commands, PeerCommands int
-	// Notifications is how many Notify requests wait for one recipient (256), NotifyBytes their size (1 MiB). The oldest
+	// Notifications is how many Notify requests wait for one recipient (1024), NotifyBytes their size (1 MiB). The oldest
 	// are dropped beyond that.
 	Notifications int
 	NotifyBytes   int
@@ -51,7 +51,7 @@ func (l *Limits) fill() {
 	def(&l.Requests, 256)
 	def(&l.Commands, 32)
 	def(&l.PeerCommands, 8)
-	def(&l.Notifications, 256)
+	def(&l.Notifications, 1024)
 	def(&l.NotifyBytes, 1<<20)
 	def(&l.LocalPeers, 32)
 	def(&l.Untrusted, 8)
