@@ -247,11 +247,23 @@ func (j *job) readable(q *agentRequest, r *uspmsg.GetResp_ResolvedPathResult) bo
 		return false
 	}
 	for name := range r.ResultParams {
-		if !j.svc.owns(p.base+"."+strings.TrimSuffix(name, ".")) || !q.Allowed(p.text+name, bridge.ReadParam) {
+		if !plain(name) || !j.svc.owns(p.base+"."+name) || !q.Allowed(p.text+name, bridge.ReadParam) {
 			delete(r.ResultParams, name)
 		}
 	}
 	return len(r.ResultParams) > 0
+}
+
+// plain reports whether a text is the name of a single parameter.
+func plain(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return name != ""
 }
 
 // owns reports whether a path, with {i} and without final dot, belongs to the Service.

@@ -170,10 +170,10 @@ func (s *service) message(ctx context.Context, payload []byte) {
 	case *uspmsg.Request_Deregister:
 		s.tell(ctx, s.b.deregister(s, id, t.Deregister))
 	case *uspmsg.Request_Notify:
-		s.notified(t.Notify)
-		if t.Notify.GetSendResp() {
-			s.tell(ctx, usp.NewResponse(id, &uspmsg.Response{RespType: &uspmsg.Response_NotifyResp{
-				NotifyResp: &uspmsg.NotifyResp{SubscriptionId: t.Notify.GetSubscriptionId()}}}))
+		wants, sub := t.Notify.GetSendResp(), t.Notify.GetSubscriptionId()
+		s.notified(t.Notify) // which gives it away
+		if wants {
+			s.tell(ctx, usp.NewResponse(id, &uspmsg.Response{RespType: &uspmsg.Response_NotifyResp{NotifyResp: &uspmsg.NotifyResp{SubscriptionId: sub}}}))
 		}
 	default:
 		// A Service's Controller has a socket of its own. // R-MSG.1
