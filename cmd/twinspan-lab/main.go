@@ -8,6 +8,7 @@
 //	twinspan-lab conform diff [--only ROW] [--json FILE]     what both faces of the agent answer and do, compared
 //	twinspan-lab prove [--rounds N] [--only NAME]            crashes, failing disks and races against the agent's promises
 //	twinspan-lab acs [--listen ADDR] [-e COMMAND]           a small ACS to manage a device by hand, not for production
+//	twinspan-lab service [--socket PATH]                    the example of a USP Service, for an agent with [services]
 //	twinspan-lab version
 //
 // The exit status is 0 only if every step was observed.
@@ -35,6 +36,7 @@ var verbs = []struct {
 	{"bench", "measure the real agent binary", runBench},
 	{"conform", "run a conformance test plan against an agent", runConform},
 	{"prove", "crash the agent, fail its disk and race its writers, and count what broke", runProve},
+	{"service", "register the example of a USP Service with an agent", runService},
 	{"acs", "manage a device by hand or by script from a laboratory ACS", runACS},
 }
 
