@@ -153,8 +153,11 @@ type CLIConfig struct {
 type ServicesConfig struct {
 	Enabled bool   `toml:"enabled"`
 	Socket  string `toml:"socket"`
-	Mode    string `toml:"mode"` // of the socket, octal; who may open it may register
-	Max     int    `toml:"max"`  // Services connected at a time
+	Mode    string `toml:"mode"` // of the sockets, octal; who may open them may register
+	// ControllerSocket is where the Controllers of Services connect, empty: nowhere. They inherit ControllerRole, by its Name.
+	ControllerSocket string `toml:"controller_socket"`
+	ControllerRole   string `toml:"controller_role"`
+	Max              int    `toml:"max"` // Services connected at a time
 }
 
 // mode is the file mode of the socket; the text was validated.

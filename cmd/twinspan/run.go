@@ -391,7 +391,7 @@ func (c *Config) newUSP(engine *bridge.Engine, log *slog.Logger, boot *agent.Boo
 		factory = localOnly{factory}
 	}
 	return agent.New(agent.Options{
-		EndpointID: c.endpointID(), Engine: engine, Factory: factory, Log: log, SoftwareVersion: c.Device.SoftwareVersion, Boot: boot, Limits: limits, Services: services,
+		EndpointID: c.endpointID(), Engine: engine, Factory: factory, Log: log, SoftwareVersion: c.Device.SoftwareVersion, Boot: boot, Limits: limits, Services: services, ServiceSocket: c.Services.listener(),
 		Trust:    agent.TrustPolicy{AllowPlaintext: c.USP.AllowPlaintext, AllowBroker: c.USP.TrustBroker, AllowServerName: c.USP.TrustServerName, ClockSet: c.timeKnown, Roots: roots.RootCAs},
 		Local:    &agent.LocalListener{Path: c.socket(), EndpointID: cliEndpoint},
 		Classify: func(endpoint string, roles []string) string { return c.classOf(live, endpoint, roles) },

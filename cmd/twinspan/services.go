@@ -33,6 +33,14 @@ func (c *Config) newServices(engine *bridge.Engine, log *slog.Logger) (serviceBr
 	return serviceBroker{b}, engine.AddProvider(b)
 }
 
+// listener is where Controllers of Services connect, nil for nowhere.
+func (s *ServicesConfig) listener() *agent.ServiceListener {
+	if !s.Enabled || s.ControllerSocket == "" {
+		return nil
+	}
+	return &agent.ServiceListener{Path: s.ControllerSocket, Mode: uint32(s.mode()), Role: s.ControllerRole}
+}
+
 // services is for agent.Options: nil without a Broker.
 func (s serviceBroker) services() agent.Services {
 	if s.b == nil {

@@ -21,6 +21,8 @@ func (c *Config) newServices(*bridge.Engine, *slog.Logger) (serviceBroker, error
 	return serviceBroker{}, nil
 }
 
+func (*ServicesConfig) listener() *agent.ServiceListener { return nil }
+
 func (serviceBroker) services() agent.Services                                  { return nil }
 func (serviceBroker) start(context.Context, *agent.Agent, *bridge.Engine) error { return nil }
 func (serviceBroker) close() error                                              { return nil }

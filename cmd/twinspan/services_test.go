@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"twinspan/usp/controller"
+	"twinspan/usp/mtp/uds"
 	"twinspan/usp/service/clock"
+	"twinspan/usp/uspmsg"
 )
 
 // The example service and the command line, with the agent between them.
@@ -52,6 +55,81 @@ func TestAServiceBehindTheAgent(t *testing.T) {
 	// What is written to a service is nobody's in the agent: no line of the journal, no store.
 	if out := r.must("journal"); strings.Contains(out, "Offset") {
 		t.Errorf("the journal knows of it: %s", out)
+	}
+}
+
+// A Service that is a Controller, too, needs no configuration but the Role of them all; it cannot pass for a remote Controller.
+func TestControllersOfServices(t *testing.T) {
+	dir, err := os.MkdirTemp("", "svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket, agentSocket := filepath.Join(dir, "broker"), filepath.Join(dir, "agent")
+	r := configure(t, fmt.Sprintf("[usp]\nallow_plaintext = true\n[[usp.controller]]\nendpoint_id = \"self::remote\"\n[usp.controller.websocket]\nhost = \"127.0.0.1\"\nport = 1\n"+
+		"[services]\nenabled = true\nsocket = %q\ncontroller_socket = %q\ncontroller_role = \"Full Access\"\n", socket, agentSocket))
+	r.start()
+	k, err := clock.New(clock.Config{EndpointID: "self::clock", Socket: socket, RetryMin: 10 * time.Millisecond, RetryMax: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	notes := make(chan *uspmsg.Notify, 100)
+	connect := func(eid string) *controller.Controller {
+		t.Helper()
+		u := uds.DefaultClientConfig()
+		u.Path, u.EndpointID, u.RetryMin, u.RetryMax = agentSocket, eid, 10*time.Millisecond, 20*time.Millisecond
+		tr, err := uds.NewClient(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := controller.New(controller.Config{EndpointID: eid, Transport: tr, OnNotify: func(n *uspmsg.Notify) {
+			if n.GetOnBoardReq() == nil {
+				notes <- n
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, stop := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = c.Run(run) }()
+		t.Cleanup(func() { stop(); <-done })
+		if err := c.WaitUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := connect("self::clock")
+	if err := c.WaitConnect(ctx); err != nil { // R-MTP.6: the agent greets
+		t.Fatal(err)
+	}
+	if _, err := c.Subscribe(ctx, "s", "ValueChange", true, clock.Path+"Offset"); err != nil {
+		t.Fatal(err)
+	}
+	for ctx.Err() == nil && len(notes) == 0 { // until the subscription is mirrored
+		r.must("set", fmt.Sprintf("%sOffset=%d", clock.Path, time.Now().Nanosecond()%800))
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := <-notes; n.GetSubscriptionId() != "s" || n.GetValueChange().GetParamPath() != clock.Path+"Offset" {
+		t.Errorf("%v", n)
+	}
+	if out := r.must("get", "Device.USPServices.USPService.1.HasController"); !strings.Contains(out, "= true") {
+		t.Errorf("%q", out)
+	}
+	if out := r.must("get", `Device.LocalAgent.Controller.[EndpointID=="self::clock"].InheritedRole`); !strings.Contains(out, "Role.1") {
+		t.Errorf("%q", out)
+	}
+	impostor := connect("self::remote")
+	short, stop := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer stop()
+	if v, err := impostor.Value(short, "Device.DeviceInfo.SerialNumber"); err == nil {
+		t.Errorf("an impostor reads %q", v)
 	}
 }
 

@@ -144,6 +144,12 @@ func (s *ServicesConfig) validate() error {
 	if n, err := strconv.ParseUint(s.Mode, 8, 32); err != nil || n&^0o777 != 0 || n&0o600 != 0o600 {
 		return fmt.Errorf("services.mode = %q: must be octal, between 0600 and 0777", s.Mode)
 	}
+	if s.ControllerRole != "" && s.ControllerSocket == "" {
+		return fmt.Errorf("services.controller_role = %q needs services.controller_socket", s.ControllerRole)
+	}
+	if s.ControllerSocket != "" && s.ControllerSocket == s.Socket {
+		return fmt.Errorf("services.controller_socket = %q: must not be services.socket", s.Socket)
+	}
 	if s.Max < 1 || s.Max > 256 {
 		return fmt.Errorf("services.max = %d: must be 1 to 256", s.Max)
 	}

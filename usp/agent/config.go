@@ -291,6 +291,9 @@ func (a *Agent) desired(v *store.Version, d *directory) wanted {
 			}
 		}
 	}
+	if l := a.opt.ServiceSocket; l != nil {
+		w.specs[servicesKey] = Spec{Kind: "UDSListen", Endpoint: a.opt.EndpointID, Path: l.Path, Mode: l.Mode}
+	}
 	if l := a.opt.Local; l != nil {
 		w.specs[localKey] = Spec{Kind: "UDSListen", Endpoint: a.opt.EndpointID, Path: l.Path, Mode: 0o600}
 	}
@@ -299,6 +302,9 @@ func (a *Agent) desired(v *store.Version, d *directory) wanted {
 
 // localKey names the local listener among the transports.
 const localKey = "local"
+
+// servicesKey names the socket for the Controllers of USP Services among them.
+const servicesKey = "services"
 
 func (a *Agent) wantWebSocketClient(r reader, c *controller, row string, w *wanted) {
 	ws := row + "WebSocket."

@@ -139,7 +139,7 @@ func (m *manager) start(ctx context.Context, key string, s Spec) {
 	r := &runner{a: a, key: key, spec: s, topics: s.MQTT.Topics, t: t, cancel: cancel, done: make(chan struct{}), greeted: map[string]bool{},
 		dests: map[string]string{}, links: map[uint64]func(){}}
 	h := &linkHandler{a: a, run: r, local: key == localKey, peer: s.Peer,
-		dial: s.Kind == "WebSocketClient" || s.Kind == "UDSConnect" || s.Kind == "MQTT"}
+		services: key == servicesKey, dial: s.Kind == "WebSocketClient" || s.Kind == "UDSConnect" || s.Kind == "MQTT"}
 	m.links[key] = r
 	if g, ok := t.(Gate); ok { // one session for each Controller: the one that we dialled stays // R-WS.4, TP-469 7.2
 		g.SetAdmit(func(eid string) bool { _, open := a.dialled.Load(eid); return !open })
@@ -423,13 +423,24 @@ func (r *runner) accepted(s mtp.State) {
 		eid = a.opt.Local.EndpointID
 	} else {
 		c := a.controllers().byID[eid]
-		st, err := a.vouch(&linkHandler{a: a}, s.Peer, eid, c)
+		h := &linkHandler{a: a, services: r.key == servicesKey}
+		st, err := a.vouch(h, s.Peer, eid, c)
+		if h.services && c == nil && err == nil {
+			a.background(func(ctx context.Context) { r.takeIn(ctx, s, eid, st) })
+			return
+		}
 		if c == nil || !c.enabled || err != nil {
 			a.tofu.watch(s, a.strangerTime(s.Peer, c, err))
 			return
 		}
 		proven = st.proven || a.opt.Trust.AllowPlaintext
 	}
+	r.welcome(s, eid, !local && proven)
+}
+
+// welcome sends the Connect record over an accepted link, which becomes a way to the Controller if it is proven to be its.
+func (r *runner) welcome(s mtp.State, eid string, proven bool) {
+	a := r.a
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	rec := usp.WebSocketConnect(a.opt.EndpointID, eid)
@@ -440,7 +451,7 @@ func (r *runner) accepted(s mtp.State) {
 		a.slow.Info("usp_send_failed", "to", eid, "error", err.Error())
 		return
 	}
-	if local || !proven {
+	if !proven {
 		return
 	}
 	p := a.peerOf(eid)

@@ -84,6 +84,15 @@ type LocalListener struct {
 	Class      string // class for arbitration, default "user"
 }
 
+// ServiceListener is the socket for Controllers on this device, which need no row beforehand. Whoever may open the socket
+// may claim every Endpoint ID but those of Controllers that have a Credential or connect in another way.
+type ServiceListener struct {
+	Path string
+	Mode uint32 // of the socket, 0: 0600
+	// Role is the Name of the Role that those Controllers inherit; "": they get the UntrustedRole, if there is one.
+	Role string
+}
+
 // BootInfo describes why the agent starts, for Device.Boot!.
 type BootInfo struct {
 	Cause           string // LocalReboot, RemoteReboot, FactoryReset, LocalFactoryReset, RemoteFactoryReset
@@ -108,6 +117,8 @@ type Options struct {
 	Limits   Limits
 	// Services is the USP Broker; nil: none.
 	Services Services
+	// ServiceSocket is where Controllers of USP Services, or other programs of this device, connect; nil: nowhere.
+	ServiceSocket *ServiceListener
 	// StrictDelete answers a Delete of a missing instance with allow_partial=false with an Error, as R-DEL.1 of 1.4.1
 	// reads. Off: an empty success, as the certification tests want it (TP-469 1.25).
 	StrictDelete bool
@@ -125,6 +136,9 @@ func (o *Options) validate() error {
 	}
 	if len(o.Protocols) == 0 {
 		o.Protocols = []string{"MQTT", "WebSocket", "UDS"}
+	}
+	if l := o.ServiceSocket; l != nil && l.Path == "" {
+		return errors.New("agent: option ServiceSocket.Path is missing")
 	}
 	if l := o.Local; l != nil {
 		c := *l

@@ -28,6 +28,8 @@ type linkHandler struct {
 	local bool    // the local listener of Options
 	peer  string  // the only Endpoint ID expected, "" for any
 	dial  bool    // we dialled
+	// services: the socket of Options.ServiceSocket
+	services bool
 }
 
 // HandleRecord implements mtp.Handler.
@@ -142,10 +144,11 @@ func (p *peer) writer() bridge.Writer {
 
 // standing is what a link proves about an Endpoint ID.
 type standing struct {
-	proven  bool     // not just claimed or vouched for by a broker
-	inherit bool     // roles are known from a certificate
-	roles   []string // InheritedRole
-	first   bool     // self-signed and unknown: trust on first use
+	proven   bool     // not just claimed or vouched for by a broker
+	inherit  bool     // roles are known from a certificate
+	roles    []string // InheritedRole
+	first    bool     // self-signed and unknown: trust on first use
+	internal bool     // a program of this device, at Options.ServiceSocket
 }
 
 // vouch decides whether a link may speak for an Endpoint ID; c is its row, nil if it has none. // R-SEC.0, R-SEC.22
@@ -156,6 +159,9 @@ func (a *Agent) vouch(h *linkHandler, id mtp.Identity, from string, c *controlle
 	case id.Local:
 		if id.Claimed != "" && id.Claimed != from {
 			return s, errIdentity
+		}
+		if h.services {
+			return a.internal(c)
 		}
 		return standing{proven: true}, nil // the file mode of the socket decided who may connect
 	case !id.Encrypted:
@@ -465,6 +471,9 @@ func (a *Agent) adopt(ctx context.Context, eid string, s standing, chain []*x509
 		return nil
 	}
 	settings := []bridge.Setting{{Name: "EndpointID", Value: eid, Required: true}, {Name: "Enable", Value: "true", Required: true}}
+	if s.internal && a.countInternal(v) >= a.opt.Limits.LocalPeers {
+		return errTooMany
+	}
 	if len(s.roles) > 0 {
 		settings = append(settings, bridge.Setting{Name: "InheritedRole", Value: strings.Join(s.roles, ","), Required: true})
 	} else {

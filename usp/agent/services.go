@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"strings"
 
 	"twinspan/bridge"
 	"twinspan/datamodel"
 	"twinspan/store"
 	"twinspan/usp/agent/subscribe"
+	"twinspan/usp/mtp"
 	"twinspan/usp/uspmsg"
 	"twinspan/usp/wire"
 )
@@ -163,3 +165,61 @@ func (a *Agent) HasController(eid string) bool {
 
 // Head is the newest version of the agent's own tree.
 func (a *Agent) Head() *store.Version { return a.store.Head() }
+
+// internal decides about a Controller at Options.ServiceSocket: it must not be one that is reached, or proves itself, in another
+// way, and it inherits the configured Role.
+func (a *Agent) internal(c *controller) (standing, error) {
+	r := reader{v: a.store.Head(), s: a.schema}
+	if c != nil {
+		for _, m := range c.mtps {
+			if m.protocol != "UDS" {
+				return standing{}, errLink
+			}
+		}
+		if r.str(c.row+"Credential") != "" {
+			return standing{}, errLink
+		}
+	}
+	s := standing{proven: true, internal: true}
+	if name := a.opt.ServiceSocket.Role; name != "" {
+		const roles = "Device.LocalAgent.ControllerTrust.Role."
+		r.rows(roles, func(_ uint32, row string) {
+			if len(s.roles) == 0 && r.str(row+"Name") == name {
+				s.inherit, s.roles = true, []string{strings.TrimSuffix(row, ".")}
+			}
+		})
+	}
+	return s, nil
+}
+
+// countInternal counts the rows that may have been made for Controllers of this device.
+func (a *Agent) countInternal(v *store.Version) int {
+	n := 0
+	r := reader{v: v, s: a.schema}
+	r.rows(controllerPath, func(_ uint32, row string) {
+		if r.str(row+"AssignedRole") == "" && r.str(row+"Credential") == "" {
+			n++
+		}
+	})
+	return n
+}
+
+// takeIn makes the row of a Controller of this device that connected for the first time, and greets it.
+func (r *runner) takeIn(ctx context.Context, s mtp.State, eid string, st standing) {
+	a := r.a
+	if err := a.adopt(ctx, eid, st, nil); err != nil {
+		a.slow.Warn("usp_stranger_refused", "from", eid, "reason", err.Error())
+		return
+	}
+	r.welcome(s, eid, true)
+	if !a.links.birth(s.LinkID).IsZero() {
+		return
+	}
+	r.mu.Lock() // it is gone already
+	forget := r.links[s.LinkID]
+	delete(r.links, s.LinkID)
+	r.mu.Unlock()
+	if forget != nil {
+		forget()
+	}
+}
