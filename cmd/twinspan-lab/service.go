@@ -40,7 +40,7 @@ func runService(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := k.Start(ctx); err != nil {
+	if err := k.Start(context.WithoutCancel(ctx)); err != nil { // Close says goodbye to the Broker
 		return err
 	}
 	<-ctx.Done()

@@ -20,6 +20,7 @@
 //   - manager.go, config.go: transports as Device.LocalAgent. and Device.MQTT. say, whoever wrote it there
 //   - certs.go, challenge.go, tofu.go: whom certificates make trusted, and how strangers are let in and lifted
 //   - rules.go, monitor.go: thresholds, watchdogs and monitors that Controllers order
+//   - services.go: what the USP Broker (usp/broker) needs, and the socket for Controllers of this device
 //   - provider.go, schedule.go: live values and commands
 //   - trust and subscribe: permissions and the subscription index; transport: the real transports
 //

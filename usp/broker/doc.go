@@ -14,7 +14,7 @@
 //
 //   - broker.go: options, life, links; service.go: one Service, requests to it and their answers
 //   - register.go: who has which path; model.go: what a Service supports; paths.go: which Service a path concerns
-//   - read.go, write.go, operate.go: requests of Controllers, split, sent and merged
+//   - read.go, write.go, kinds.go, operate.go: requests of Controllers, split, sent and merged
 //   - mirror.go: Subscriptions of Controllers as Subscriptions at the Service, and notifications back
 //   - provider.go: Device.USPServices.USPService.
 //
