@@ -6,6 +6,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/beevik/etree"
 )
 
 // Limits bound what Decode accepts. A zero field stands for its default.
@@ -68,7 +70,7 @@ func Decode(body []byte, opt Options) (*Envelope, error) {
 
 // parse builds the document under the limits. Elements and attributes are counted before a tree is built, because a
 // tree costs some fifty times the bytes of the shortest element.
-func parse(body []byte, lim Limits, charset string) (*element, *Error) {
+func parse(body []byte, lim Limits, charset string) (*etree.Element, *Error) {
 	if len(body) > lim.MaxBytes {
 		return nil, &Error{Kind: TooLarge, Text: "more than " + strconv.Itoa(lim.MaxBytes) + " bytes"}
 	}
@@ -82,27 +84,39 @@ func parse(body []byte, lim Limits, charset string) (*element, *Error) {
 	case attributes > lim.MaxAttributes:
 		return nil, &Error{Kind: TooLarge, Text: "more than " + strconv.Itoa(lim.MaxAttributes) + " attributes"}
 	}
-	charsets := charsetReader
+	doc := etree.NewDocument()
+	doc.ReadSettings.MaxDepth = lim.MaxDepth
+	doc.ReadSettings.CharsetReader = charsetReader
 	var in io.Reader = bytes.NewReader(body)
 	if isLatin1(charset) {
 		in = &latin1{in: in}
-		charsets = passThrough
+		doc.ReadSettings.CharsetReader = passThrough
 	}
-	doc, err := readTree(in, charsets, lim.MaxDepth)
-	switch {
-	case errors.Is(err, errTooDeep):
-		return nil, &Error{Kind: TooLarge, Text: "deeper than " + strconv.Itoa(lim.MaxDepth) + " elements"}
-	case err != nil:
+	if _, err := doc.ReadFrom(in); err != nil {
+		if errors.Is(err, etree.ErrMaxDepth) {
+			return nil, &Error{Kind: TooLarge, Text: "deeper than " + strconv.Itoa(lim.MaxDepth) + " elements"}
+		}
 		return nil, &Error{Kind: Malformed, Err: err}
-	case len(doc.children) > 1:
-		return nil, &Error{Kind: Malformed, Text: "more than one root element"}
-	case strings.Trim(textOf(doc), " \t\r\n") != "":
-		return nil, &Error{Kind: Malformed, Text: "text outside of the root element"}
-	case len(doc.children) == 0:
+	}
+	var root *etree.Element
+	for _, t := range doc.Child {
+		switch t := t.(type) {
+		case *etree.Element:
+			if root != nil {
+				return nil, &Error{Kind: Malformed, Text: "more than one root element"}
+			}
+			root = t
+		case *etree.CharData:
+			if !t.IsWhitespace() {
+				return nil, &Error{Kind: Malformed, Text: "text outside of the root element"}
+			}
+		case *etree.Directive:
+			return nil, &Error{Kind: Malformed, Text: "a document type declaration is not allowed"}
+		}
+	}
+	if root == nil {
 		return nil, &Error{Kind: Malformed, Text: "no root element"}
 	}
-	root := doc.children[0]
-	root.parent = nil
 	return root, nil
 }
 
@@ -164,7 +178,7 @@ func attributesOf(b *[]byte) int {
 type decoder struct {
 	lim    Limits
 	strict bool
-	cur    *element
+	cur    *etree.Element
 	err    *Error
 }
 
@@ -174,7 +188,7 @@ func (d *decoder) failKind(kind Kind, element, text string) {
 	}
 }
 
-func (d *decoder) envelope(root *element) *Envelope {
+func (d *decoder) envelope(root *etree.Element) *Envelope {
 	if root.Tag != "Envelope" || root.NamespaceURI() != NSEnvelope {
 		kind := Malformed
 		if root.Tag == "Envelope" && root.NamespaceURI() == nsEnvelope12 { // SOAP 1.1, 4.1.2
@@ -183,7 +197,7 @@ func (d *decoder) envelope(root *element) *Envelope {
 		d.failKind(kind, "", "the root element is not a SOAP 1.1 Envelope")
 		return nil
 	}
-	var header, body *element
+	var header, body *etree.Element
 	for child := range root.ChildElementsSeq() {
 		if child.NamespaceURI() != NSEnvelope {
 			continue // SOAP 1.1 allows further elements after Body
@@ -210,7 +224,7 @@ func (d *decoder) envelope(root *element) *Envelope {
 	return env
 }
 
-func (d *decoder) header(env *Envelope, header *element) {
+func (d *decoder) header(env *Envelope, header *etree.Element) {
 	for e := range header.ChildElementsSeq() {
 		uri := e.NamespaceURI()
 		if isCWMP(uri) {
@@ -227,7 +241,7 @@ func (d *decoder) header(env *Envelope, header *element) {
 	}
 }
 
-func (d *decoder) headerElement(h *Header, e *element) (known bool) {
+func (d *decoder) headerElement(h *Header, e *etree.Element) (known bool) {
 	text := textOf(e)
 	switch e.Tag {
 	case "ID":
@@ -263,7 +277,7 @@ func (d *decoder) headerElement(h *Header, e *element) (known bool) {
 }
 
 // headerAttributes reports mustUnderstand, and whether the header is addressed to this receiver.
-func headerAttributes(e *element) (must, mine bool) {
+func headerAttributes(e *etree.Element) (must, mine bool) {
 	mine = true
 	for i := range e.Attr {
 		a := &e.Attr[i]
@@ -277,8 +291,8 @@ func headerAttributes(e *element) (must, mine bool) {
 	return must, mine
 }
 
-func (d *decoder) body(env *Envelope, body *element) {
-	var method *element
+func (d *decoder) body(env *Envelope, body *etree.Element) {
+	var method *etree.Element
 	for e := range body.ChildElementsSeq() {
 		switch {
 		case method == nil:
@@ -309,7 +323,7 @@ func (d *decoder) body(env *Envelope, body *element) {
 	env.Body = &UnknownMethod{Name: method.Tag, Namespace: uri}
 }
 
-func (d *decoder) fault(env *Envelope, e *element) *Fault {
+func (d *decoder) fault(env *Envelope, e *etree.Element) *Fault {
 	f := &Fault{}
 	d.cur = e
 	d.looseText("faultcode", &f.SOAPCode)

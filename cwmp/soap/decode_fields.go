@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/beevik/etree"
 )
 
 func (d *decoder) decoding() bool { return true }
@@ -16,9 +18,9 @@ func (d *decoder) decoding() bool { return true }
 func (d *decoder) fail(element, text string) { d.failKind(BadArguments, element, text) }
 
 // child finds the first child by its local name, qualified or not: some ACSs qualify the arguments of an RPC.
-func (d *decoder) child(name string) *element {
-	for _, e := range d.cur.children {
-		if e.Tag == name {
+func (d *decoder) child(name string) *etree.Element {
+	for _, t := range d.cur.Child {
+		if e, ok := t.(*etree.Element); ok && e.Tag == name {
 			return e
 		}
 	}
@@ -243,7 +245,7 @@ func (d *decoder) room(name string, n int) bool {
 	return true
 }
 
-func (d *decoder) walk(elements func(func(*element) bool), each func(int)) {
+func (d *decoder) walk(elements func(func(*etree.Element) bool), each func(int)) {
 	saved, i := d.cur, 0
 	for e := range elements {
 		d.cur = e
@@ -256,9 +258,9 @@ func (d *decoder) walk(elements func(func(*element) bool), each func(int)) {
 }
 
 // named gives the children of the current element that have a name.
-func (d *decoder) named(name string) func(func(*element) bool) {
+func (d *decoder) named(name string) func(func(*etree.Element) bool) {
 	parent := d.cur
-	return func(yield func(*element) bool) {
+	return func(yield func(*etree.Element) bool) {
 		for e := range parent.ChildElementsSeq() {
 			if e.Tag == name && !yield(e) {
 				return
@@ -295,7 +297,7 @@ func (d *decoder) typedRepeated(name string, _ int, alloc func(int), kind func(i
 }
 
 // countFits compares the n of arrayType="x[n]" with the number of items.
-func countFits(array *element, n int) bool {
+func countFits(array *etree.Element, n int) bool {
 	for i := range array.Attr {
 		a := &array.Attr[i]
 		if a.Key != "arrayType" || attributeNamespace(array, a) != NSEncoding {
@@ -307,7 +309,7 @@ func countFits(array *element, n int) bool {
 	return false
 }
 
-func xsiType(e *element) string {
+func xsiType(e *etree.Element) string {
 	for i := range e.Attr {
 		a := &e.Attr[i]
 		if a.Key == "type" && attributeNamespace(e, a) == NSInstance {
@@ -315,6 +317,30 @@ func xsiType(e *element) string {
 		}
 	}
 	return ""
+}
+
+// attributeNamespace resolves the prefix of an attribute; one without prefix is in no namespace.
+func attributeNamespace(e *etree.Element, a *etree.Attr) string {
+	if a.Space == "" || a.Space == "xmlns" {
+		return ""
+	}
+	return a.NamespaceURI()
+}
+
+// textOf joins all character data directly inside e; comments and unknown elements between are ignored.
+func textOf(e *etree.Element) string {
+	if len(e.Child) == 1 {
+		if c, ok := e.Child[0].(*etree.CharData); ok {
+			return c.Data
+		}
+	}
+	var b strings.Builder
+	for _, t := range e.Child {
+		if c, ok := t.(*etree.CharData); ok {
+			b.WriteString(c.Data)
+		}
+	}
+	return b.String()
 }
 
 func parseBoolean(text string) (value, ok bool) {

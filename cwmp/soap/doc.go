@@ -12,7 +12,7 @@
 // Every RPC is a struct with the element names of the schema as field names; each describes itself once (its fields
 // method), and that description both reads and writes, so element order cannot differ between the two.
 //
-// In: a bounded tree of elements. Names are compared by namespace URI, never by prefix; cwmp-1-0 to cwmp-1-4 are accepted;
+// In: a bounded etree document. Names are compared by namespace URI, never by prefix; cwmp-1-0 to cwmp-1-4 are accepted;
 // unknown elements and attributes are ignored; arrayType counts and array item names are not looked at; the children of
 // an RPC may be qualified. Out: a streaming writer, unqualified children in schema order, namespace cwmp-1-2 unless the
 // Envelope says otherwise.
