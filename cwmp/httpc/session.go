@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"strconv"
 	"strings"
@@ -58,7 +59,7 @@ type Stats struct {
 type Session struct {
 	client    *Client
 	transport *http.Transport
-	jar       jar
+	jar       *cookiejar.Jar
 	cookies   map[string]bool // cookies ever taken, to bound the jar
 	target    *url.URL        // where the session goes, after redirects
 	auth      authState
@@ -73,7 +74,8 @@ type Session struct {
 
 // Session starts a session at the configured URL with no cookies. Nothing is sent yet.
 func (c *Client) Session() *Session {
-	s := &Session{client: c, cookies: map[string]bool{}, target: c.url}
+	jar, _ := cookiejar.New(nil) // never fails
+	s := &Session{client: c, jar: jar, cookies: map[string]bool{}, target: c.url}
 	s.transport = &http.Transport{
 		DialContext:            s.dial,
 		DialTLSContext:         s.dialTLS,
@@ -233,7 +235,7 @@ func (s *Session) request(ctx context.Context, body []byte) (*http.Request, erro
 	if s.client.cfg.Compression != NoCompression {
 		req.Header.Set("Accept-Encoding", "gzip, deflate")
 	}
-	for _, cookie := range s.jar.cookies(s.target, time.Now()) {
+	for _, cookie := range s.jar.Cookies(s.target) {
 		req.AddCookie(cookie)
 	}
 	if s.alive.Load() == 0 {
@@ -305,6 +307,7 @@ func (s *Session) redirect(resp *http.Response) error {
 }
 
 func (s *Session) takeCookies(resp *http.Response) {
+	var keep []*http.Cookie
 	for _, cookie := range resp.Cookies() {
 		key := cookie.Name + "\x00" + cookie.Domain + "\x00" + cookie.Path
 		if len(cookie.Value) > maxCookieBytes || len(key) > maxCookieBytes {
@@ -314,7 +317,10 @@ func (s *Session) takeCookies(resp *http.Response) {
 			continue
 		}
 		s.cookies[key] = true
-		s.jar.set(s.target, cookie, time.Now())
+		keep = append(keep, cookie)
+	}
+	if len(keep) > 0 {
+		s.jar.SetCookies(s.target, keep)
 	}
 }
 

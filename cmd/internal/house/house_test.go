@@ -175,7 +175,7 @@ func goOutput(t *testing.T, env []string, args ...string) string {
 // rest is paid for by every device without need.
 var banned = []string{
 	"text/template", "html/template", "testing", "net/http/pprof", "google.golang.org/grpc", "go.opentelemetry.io",
-	"google.golang.org/protobuf/proto", "google.golang.org/protobuf/reflect", "google.golang.org/protobuf/runtime", "google.golang.org/protobuf/internal/impl", "net/http/cookiejar",
+	"google.golang.org/protobuf/proto", "google.golang.org/protobuf/reflect", "google.golang.org/protobuf/runtime", "google.golang.org/protobuf/internal/impl",
 	"github.com/mochi-mqtt", "twinspan/cwmp/acs", "twinspan/datamodel/schemagen", "twinspan/datamodel/providertest", "twinspan/usp/mtp/mtptest", "twinspan/store/storetest",
 }
 
