@@ -83,6 +83,8 @@ func parse(body []byte, lim Limits, charset string) (*etree.Element, *Error) {
 		return nil, &Error{Kind: TooLarge, Text: "more than " + strconv.Itoa(lim.MaxElements) + " elements"}
 	case attributes > lim.MaxAttributes:
 		return nil, &Error{Kind: TooLarge, Text: "more than " + strconv.Itoa(lim.MaxAttributes) + " attributes"}
+	case refersToSurrogate(body):
+		return nil, &Error{Kind: Malformed, Text: "a reference to half of a surrogate pair"}
 	}
 	doc := etree.NewDocument()
 	doc.ReadSettings.MaxDepth = lim.MaxDepth
@@ -118,6 +120,48 @@ func parse(body []byte, lim Limits, charset string) (*etree.Element, *Error) {
 		return nil, &Error{Kind: Malformed, Text: "no root element"}
 	}
 	return root, nil
+}
+
+// refersToSurrogate finds references such as &#xD800;, which XML forbids (XML 1.0, 2.2) and the parser would turn into U+FFFD. In CDATA and
+// comments the same characters are text.
+func refersToSurrogate(b []byte) bool {
+	if !bytes.Contains(b, []byte("&#")) {
+		return false
+	}
+	for { // forward only: linear whatever comes
+		i := bytes.IndexAny(b, "<&")
+		if i < 0 {
+			return false
+		}
+		b = b[i:]
+		var end []byte
+		switch {
+		case bytes.HasPrefix(b, []byte("<![CDATA[")):
+			end = []byte("]]>")
+		case bytes.HasPrefix(b, []byte("<!--")):
+			end = []byte("-->")
+		case bytes.HasPrefix(b, []byte("&#")) && surrogate(b[2:]):
+			return true
+		}
+		if i = bytes.Index(b, end); i < 0 {
+			return false // not well-formed
+		}
+		b = b[max(i+len(end), 1):]
+	}
+}
+
+// surrogate reads the digits of a reference.
+func surrogate(b []byte) bool {
+	digits, base := b[:min(14, len(b))], 10
+	if len(digits) > 0 && digits[0] == 'x' {
+		digits, base = digits[1:], 16
+	}
+	end := bytes.IndexByte(digits, ';')
+	if end < 0 {
+		return false
+	}
+	n, err := strconv.ParseUint(string(digits[:end]), base, 32)
+	return err == nil && n >= 0xD800 && n <= 0xDFFF
 }
 
 // census counts the elements (with comments and instructions) and attributes of a text without building anything. Where

@@ -99,6 +99,16 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+func TestSurrogatesAsText(t *testing.T) {
+	env, err := Decode(wrap(``, `<ns7:Reboot><CommandKey>&#65;<![CDATA[&#xD800;]]><!-- &#55296; -->&#x1F6F0;</CommandKey></ns7:Reboot>`), Options{})
+	if err != nil || env.Body.(*Reboot).CommandKey != "A&#xD800;\U0001F6F0" {
+		t.Errorf("%+v %v", env, err)
+	}
+	if many := strings.Repeat("&#xD8", 200_000); refersToSurrogate([]byte("<![CDATA["+many)) || refersToSurrogate([]byte(many)) {
+		t.Error("there is none")
+	}
+}
+
 // Everything refused: with the kind that decides the answer, and the ID where it can be had.
 func TestRefused(t *testing.T) {
 	id := `<ns7:ID E:mustUnderstand="1">7</ns7:ID>`
@@ -118,6 +128,8 @@ func TestRefused(t *testing.T) {
 		"DTD":                   {append([]byte(`<!DOCTYPE a [<!ENTITY b "c">]>`), wrap(id, `<ns7:FactoryReset/>`)[21:]...), Malformed, false},
 		"unknown entity":        {wrap(id, `<ns7:Reboot><CommandKey>&b;</CommandKey></ns7:Reboot>`), Malformed, false},
 		"invalid UTF-8":         {wrap(id, "<ns7:Reboot><CommandKey>\xff</CommandKey></ns7:Reboot>"), Malformed, false},
+		"half a surrogate":      {wrap(id, `<ns7:Reboot><CommandKey><![CDATA[&#xD800;]]><!-- &#55296; -->&#xD800;</CommandKey></ns7:Reboot>`), Malformed, false},
+		"half in decimals":      {wrap(id, `<ns7:Reboot><CommandKey>&#65;&#0055296;</CommandKey></ns7:Reboot>`), Malformed, false},
 		"other charset":         {[]byte(`<?xml version="1.0" encoding="EBCDIC"?><a/>`), Malformed, false},
 		"not an envelope":       {[]byte(`<html/>`), Malformed, false},
 		"SOAP 1.2":              {[]byte(`<E:Envelope xmlns:E="http://www.w3.org/2003/05/soap-envelope"><E:Body/></E:Envelope>`), VersionMismatch, false},

@@ -48,13 +48,13 @@ type bench struct {
 
 // benchOptions are what the command line says about every bench.
 type benchOptions struct {
-	listen   string // address of the tap; "" is a free port of the loopback
-	raw      bool   // leave the CPE as it starts: no session is held, nothing is set
-	password string // "": random
-	plant    func(x *exchange)
-	lenient  bool
-	first    time.Duration // how long the first Inform may take
-	module   []byte
+	listen             string // address of the tap; "" is a free port of the loopback
+	raw                bool   // leave the CPE as it starts: no session is held, nothing is set
+	password           string // "": random
+	plant, plantAnswer func(x *exchange)
+	lenient            bool
+	first              time.Duration // how long the first Inform may take
+	module             []byte
 }
 
 // newBench starts everything and has the CPE's first session open when it returns, unless it is to stay raw.
@@ -78,7 +78,7 @@ func newBench(ctx context.Context, d Driver, o benchOptions) (_ *bench, err erro
 	if b.tap, err = newTap(b.acs.URL()); err != nil {
 		return nil, err
 	}
-	b.tap.plant = o.plant
+	b.tap.plant, b.tap.plantAnswer = o.plant, o.plantAnswer
 	b.tap.auth.password = b.password
 	b.tap.setAuth("Digest", "MD5")
 	if o.listen == "" {

@@ -437,6 +437,8 @@ func bulkData(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.endSession(ctx)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // several intervals
+	defer cancel()
 	got, err := f.await(ctx, "/bulk")
 	if err != nil {
 		return fmt.Errorf("no report came: %w", err)

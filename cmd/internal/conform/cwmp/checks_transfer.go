@@ -409,7 +409,7 @@ var transferChecks = map[string]check{
 		_, err := b.call(ctx, &soap.Upload{CommandKey: "n", FileType: "9 Nonsense", URL: b.base + "/x"})
 		return b.wantFault(err, "9 Nonsense", soap.InvalidArguments)
 	}},
-	"ATC-02": {verdict: notShown("the runner has no way to make another party start a transfer")},
+	"ATC-02": {needs: []ability{canUSP}, run: autonomousTransfer},
 }
 
 func waysOfFailing(ctx context.Context, b *bench) error {
@@ -525,5 +525,62 @@ func threeDownloads(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// autonomousTransfer lets USP start a transfer with the policy off, and then on.
+func autonomousTransfer(ctx context.Context, b *bench) error {
+	policy := b.ms("AutonomousTransferCompletePolicy.")
+	if err := b.need(ctx, policy+"Enable"); err != nil {
+		return err
+	}
+	f, err := b.fileServer()
+	if err != nil {
+		return err
+	}
+	if err := b.set(ctx, "", policy+"Enable", "false"); err != nil {
+		return err
+	}
+	start := func() error {
+		var refused error
+		for _, c := range [][]string{{"Device.DeviceInfo.FirmwareImage.2.Download()", "URL=" + f.base + "/missing", "AutoActivate=false"},
+			{"Device.DeviceInfo.FirmwareImage.1.Download()", "URL=" + f.base + "/missing", "AutoActivate=false"},
+			{"Device.DeviceInfo.VendorLogFile.1.Upload()", "URL=" + f.base + "/missing"}} {
+			_, err := b.driver.Command(ctx, c[0], c[1:]...)
+			if len(f.got("/missing")) > 0 { // begun, however it ended
+				return nil
+			}
+			refused = err
+		}
+		return notShown("no command of this CPE lets another party start a transfer: %v", refused)
+	}
+	b.endSession(ctx)
+	mark := b.tap.mark()
+	if err := start(); err != nil {
+		return err
+	}
+	report := func(x *exchange) bool {
+		return x.method() == "AutonomousTransferComplete" || x.inform() != nil && hasEvent(x.inform(), "10 AUTONOMOUS TRANSFER COMPLETE")
+	}
+	short, cancel := brief(ctx)
+	defer cancel()
+	if x, err := b.tap.wait(short, mark, report); err == nil {
+		return fmt.Errorf("with the policy off %s came", x.method())
+	}
+	if _, err := b.newSession(ctx); err != nil {
+		return err
+	}
+	if err := b.set(ctx, "", policy+"Enable", "true", policy+"ResultTypeFilter", "Both", policy+"TransferTypeFilter", "Both", policy+"FileTypeFilter", ""); err != nil {
+		return err
+	}
+	b.endSession(ctx)
+	mark = b.tap.mark()
+	if err := start(); err != nil {
+		return err
+	}
+	if _, err := b.tap.wait(ctx, mark, report); err != nil {
+		return errors.New("with the policy on there is no report either, so that nothing is shown")
+	}
+	b.observe("no report with the policy off, one with the policy on")
 	return nil
 }

@@ -41,7 +41,7 @@ const defaultLimit = 40 * time.Second
 var checks = sync.OnceValue(func() map[string]check {
 	all := map[string]check{}
 	for _, part := range []map[string]check{sessionChecks, httpChecks, tlsChecks, informChecks, eventChecks, retryChecks, versionChecks, requestChecks,
-		nameChecks, readChecks, writeChecks, attributeChecks, rowChecks, aliasChecks, transferChecks, scheduleChecks, restartChecks, periodicChecks, otherChecks, surroundChecks, moduleChecks} {
+		nameChecks, readChecks, writeChecks, attributeChecks, rowChecks, aliasChecks, transferChecks, scheduleChecks, restartChecks, periodicChecks, otherChecks, surroundChecks, moduleChecks, ownHTTPChecks, ownChecks} {
 		for id, c := range part {
 			if _, twice := all[id]; twice {
 				panic("two checks for " + id) // a test runs this
@@ -65,8 +65,9 @@ type Options struct {
 	Module []byte // a deployment unit that the CPE takes; nil: only ours is known
 
 	// Planted faults, for tests of the checks: plant changes what the CPE sent, lenient is authority.lenient.
-	plant   func(x *exchange)
-	lenient bool
+	plant       func(x *exchange)
+	plantAnswer func(x *exchange)
+	lenient     bool
 }
 
 // Conformance runs the selected checks and returns the report.
@@ -153,7 +154,7 @@ func (r *runner) benchOptions(raw bool) benchOptions {
 	if first <= 0 {
 		first = 20 * time.Second
 	}
-	return benchOptions{listen: r.o.Listen, raw: raw, password: r.o.Password, plant: r.o.plant, lenient: r.o.lenient, first: first, module: r.o.Module}
+	return benchOptions{listen: r.o.Listen, raw: raw, password: r.o.Password, plant: r.o.plant, plantAnswer: r.o.plantAnswer, lenient: r.o.lenient, first: first, module: r.o.Module}
 }
 
 // oneCPE runs all checks on one CPE that keeps its memory.

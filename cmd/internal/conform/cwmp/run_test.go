@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,7 +89,7 @@ func TestCatalogueIsCovered(t *testing.T) {
 
 // quick are checks of every area that take a second at most.
 const quick = "SES-0*,SES-1[1-9],SES-2[12],SES-29,SES-3*,HTTP-0[24],HTTP-1[1367],HTTP-2[1245],TLS-08,INF-0[2356],INF-1[0-2],EVT-0[1-4],EVT-1[0-4],EVT-16," +
-	"RTY-0[569],VER-*,CR-0[16],CR-1[3-8],RPC-*,GPN-*,GPV-*,SPV-*,ATT-0*,ATT-1[0-7],ADD-*,ALI-*,DL-0[1-5],DL-1*,DL-2*,UL-*,RB-*,FR-01,SI-02,PER-05,IPT-*,SEC-03,COEX-0[15],SDL-0[24],CAN-02,QUE-*,HBT-02,DIA-02,DIA-1*"
+	"RTY-0[569],VER-*,CR-0[16],CR-1[3-8],RPC-*,GPN-*,GPV-*,SPV-*,ATT-0*,ATT-1[0-7],ADD-*,ALI-*,DL-0[1-5],DL-1*,DL-2*,UL-*,RB-*,FR-01,SI-02,PER-05,IPT-*,SEC-03,COEX-0[15],SDL-0[24],CAN-02,QUE-*,HBT-02,DIA-02,DIA-1*,DU-0[1-4],OWN-0[239],OWN-1[02],OWN-2[03567],OWN-3[01],OWN-4*,OWN-54"
 
 func TestAgentConforms(t *testing.T) {
 	o := agentOptions(t)
@@ -143,6 +144,16 @@ func match(method, pattern, with string) func(x *exchange) {
 	}
 }
 
+// asked replaces a pattern in requests of one method on their way to the CPE.
+func asked(method, pattern, with string) func(x *exchange) {
+	re := regexp.MustCompile(pattern)
+	return func(x *exchange) {
+		if x.Raw == nil && bytes.Contains(x.RespBody, []byte(method)) {
+			x.RespBody = re.ReplaceAll(x.RespBody, []byte(with))
+		}
+	}
+}
+
 // openDoor is a connection request server that takes everything, for CPEs that tell its address.
 func openDoor(t *testing.T) func(x *exchange) {
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -153,6 +164,7 @@ func openDoor(t *testing.T) func(x *exchange) {
 // TestPlantedFaults shows for every area that a check of it turns red when the CPE misbehaves.
 func TestPlantedFaults(t *testing.T) {
 	o := agentOptions(t)
+	var secret atomic.Pointer[string]
 	plants := map[string]func(x *exchange){
 		"SES-04": in("GetParameterValuesResponse", "é-1</cwmp:ID>", "e-1</cwmp:ID>"),
 		"SES-21": func(x *exchange) {
@@ -199,15 +211,43 @@ func TestPlantedFaults(t *testing.T) {
 			in("GetParameterValuesResponse", ">None<", ">Complete<")(x)
 		},
 		"COEX-01": in("Inform", ">mine<", ">other<"),
+		"DISC-04": in("Inform", "0 BOOTSTRAP", "2 PERIODIC"),
+		"DU-03":   in("DUStateChangeComplete", ">9028<", ">9001<"),
+		"STUN-04": in("Inform", "6 CONNECTION REQUEST", "3 SCHEDULED"),
+		"BLK-01":  match("GetParameterValuesResponse", `(BulkData\.Protocols</Name>\s*<Value[^>]*>)[^<]*`, "${1}HTTP"), // said, not done
+		"OWN-02": func(x *exchange) {
+			if c := x.Header.Get("Cookie"); c != "" {
+				x.Header.Set("Cookie", c+"; secure=1")
+			}
+		},
+		"OWN-26": in("GetParameterValuesResponse", "two  spaces", "two spaces"),
+		"OWN-43": match("Fault", `(?s)(<SetParameterValuesFault>.*</SetParameterValuesFault>)`, "$1$1"),
+		"OWN-47": func(x *exchange) { // what answers caught
+			if s := secret.Load(); s != nil {
+				match("GetParameterValuesResponse", `(ManagementServer\.ConnectionRequestPassword</Name>\s*<Value[^>]*>)`, "${1}"+*s)(x)
+			}
+		},
 	}
-	// What the agent does not have, or the runner cannot show, cannot turn red here; UDP packets (LWN) pass no tap.
-	without := map[string]bool{"DISC": true, "ATC": true, "DU": true, "STUN": true, "LWN": true, "BLK": true}
+	// What the CPE gets is changed behind the runner's back, as if it did something else than it was asked.
+	answers := map[string]func(x *exchange){
+		"OWN-47": func(x *exchange) {
+			if s := regexp.MustCompile(`S3cret-[A-Z0-9]+`).FindString(string(x.RespBody)); s != "" {
+				secret.Store(&s)
+			}
+		},
+		"LWN-02": asked("SetParameterValues", `(LightweightNotificationProtocolsUsed</Name>\s*<Value[^>]*>)(</Value>)`, "${1}UDP$2"),
+		"OWN-21": asked("SetParameterValues", `(?s)<cwmp:SetParameterValues.*</cwmp:SetParameterValues>(<cwmp:SetParameterValues)`, "$1"),
+		"OWN-20": asked("SetParameterValues", ` soap-env:mustUnderstand="1">1</x:Deal>`, ">1</x:Deal>"),
+		"OWN-22": asked("SetParameterValues", `<!DOCTYPE soap-env:Envelope>`, ""),
+	}
+	// What the agent does not have cannot turn red here.
+	without := map[string]bool{"ATC": true}
 	all, err := Catalogue()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range all {
-		if _, ok := plants[c.ID]; ok {
+		if _, ok := plants[c.ID]; ok || answers[c.ID] != nil {
 			without[c.Area] = true
 		}
 	}
@@ -219,12 +259,18 @@ func TestPlantedFaults(t *testing.T) {
 	}
 	limit := make(chan struct{}, 6)
 	var wg sync.WaitGroup
+	for id := range answers {
+		if _, both := plants[id]; !both {
+			plants[id] = nil
+		}
+	}
 	for id, plant := range plants {
 		wg.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
 			o := o
-			o.Only, o.Parallel, o.plant, o.lenient = id, 1, plant, plant == nil
+			o.Only, o.Parallel, o.plant, o.plantAnswer = id, 1, plant, answers[id]
+			o.lenient = plant == nil && o.plantAnswer == nil
 			report, err := Conformance(t.Context(), o)
 			if err != nil {
 				t.Errorf("%s: %v", id, err)

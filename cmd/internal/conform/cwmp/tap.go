@@ -47,6 +47,8 @@ type exchange struct {
 	ChunkBytes int  // answer in chunks of so many bytes
 	HTTP10     bool // answer raw as HTTP/1.0 without length, close-delimited
 	Stream     func(w io.Writer)
+	Raw        []byte        // answer with these bytes and close the connection
+	RawPause   time.Duration // between one byte and the next
 }
 
 // method is the CWMP method the CPE sent, "" for an empty POST.
@@ -94,7 +96,9 @@ type tap struct {
 	before []*hookEntry
 	after  []*hookEntry
 	plant  func(x *exchange) // a planted fault: changes what the CPE sent before anybody sees it
-	auth   auth
+	// plantAnswer is another: it changes what the CPE gets behind the runner's back, so that it does something else than was asked.
+	plantAnswer func(x *exchange)
+	auth        auth
 	// closeRefused sends Connection: close with a 401.
 	closeRefused bool
 	changed      chan struct{}
@@ -274,6 +278,9 @@ func (t *tap) serve(w http.ResponseWriter, r *http.Request, base string) {
 		for _, h := range t.hooks(&t.after) {
 			h.fn(x)
 		}
+		if t.plantAnswer != nil {
+			t.plantAnswer(x)
+		}
 	}
 	t.answer(w, x)
 }
@@ -341,6 +348,10 @@ func (t *tap) answer(w http.ResponseWriter, x *exchange) {
 		t.answer10(w, x)
 		return
 	}
+	if x.Raw != nil {
+		t.answerRaw(w, x)
+		return
+	}
 	if x.Status == 0 {
 		x.Status = http.StatusOK
 	}
@@ -378,6 +389,27 @@ func (t *tap) answer10(w http.ResponseWriter, x *exchange) {
 	}
 	_, _ = buf.WriteString("\r\n")
 	_, _ = buf.Write(x.RespBody)
+	_ = buf.Flush()
+}
+
+// answerRaw writes bytes that no HTTP server would.
+func (t *tap) answerRaw(w http.ResponseWriter, x *exchange) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	for i := 0; i < len(x.Raw); i++ {
+		if x.RawPause == 0 {
+			_, _ = buf.Write(x.Raw)
+			break
+		}
+		_ = buf.WriteByte(x.Raw[i])
+		if buf.Flush() != nil {
+			return
+		}
+		time.Sleep(x.RawPause)
+	}
 	_ = buf.Flush()
 }
 
