@@ -8,7 +8,8 @@ GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 empty :=
 # Optional parts left out of the agent, as in OMIT=omit_broker,omit_diag,omit_firmware,omit_modules,omit_reach,omit_sim (docs/decisions/0007).
 OMIT ?=
-AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(OMIT) -gcflags=all=-l -gcflags=runtime=$(empty) \
+# Long names of type shapes are hashed: nobody reads them, and every device stores them.
+AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(OMIT) -gcflags='all=-l -d=maxshapelen=80' -gcflags=runtime=$(empty) \
               -ldflags '-s -w -funcalign=1 -X main.version=$(VERSION) $(LDEXTRA)'
 OUT ?= bin/twinspan
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -1,8 +1,8 @@
 package bridge
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -103,7 +103,7 @@ func (r *run) checkKeys() {
 				}
 				return -1
 			}
-			slices.SortStableFunc(rows, func(a, b uint32) int { return cmp.Compare(seq(a), seq(b)) })
+			sort.SliceStable(rows, func(i, j int) bool { return seq(rows[i]) < seq(rows[j]) })
 			for _, n := range rows {
 				row := path(n)
 				val, ok := r.tuple(obj, k, row)

@@ -114,7 +114,9 @@ func (c *CPE) restoreModules() error {
 		for i < len(c.modules.jobs) && c.modules.jobs[i].ID < j.ID { // IDs begin with the time
 			i++
 		}
-		c.modules.jobs = slices.Insert(c.modules.jobs, i, j)
+		c.modules.jobs = append(c.modules.jobs, j)
+		copy(c.modules.jobs[i+1:], c.modules.jobs[i:])
+		c.modules.jobs[i] = j
 		c.saved[duBucket+"/"+key] = string(data)
 		return true
 	})

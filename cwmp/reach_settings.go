@@ -168,8 +168,10 @@ func xmppServers(r reader, table string) []xmpp.Target {
 		for at < len(list) && priorities[at] <= priority {
 			at++
 		}
-		list = slices.Insert(list, at, xmpp.Target{Host: r.text(row + "ServerAddress"), Port: int(r.number(row + "Port"))})
-		priorities = slices.Insert(priorities, at, priority)
+		list, priorities = append(list, xmpp.Target{}), append(priorities, 0)
+		copy(list[at+1:], list[at:])
+		copy(priorities[at+1:], priorities[at:])
+		list[at], priorities[at] = xmpp.Target{Host: r.text(row + "ServerAddress"), Port: int(r.number(row + "Port"))}, priority
 	}
 	return list[:min(len(list), maxXMPPServers)]
 }

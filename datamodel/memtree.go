@@ -34,7 +34,10 @@ func (t *MemTree) AddRow(object string) {
 		if n, err := strconv.ParseUint(object[start:start+dot], 10, 32); err == nil && n > 0 {
 			table := object[:start]
 			if at, found := slices.BinarySearch(t.rows[table], uint32(n)); !found {
-				t.rows[table] = slices.Insert(t.rows[table], at, uint32(n))
+				rows := append(t.rows[table], 0)
+				copy(rows[at+1:], rows[at:])
+				rows[at] = uint32(n)
+				t.rows[table] = rows
 			}
 		}
 		start += dot + 1

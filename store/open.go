@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -397,7 +396,7 @@ func (l *loader) leaf(key string, body []byte) error {
 	n := spine[len(spine)-1]
 	i, _ := n.leaf(leaf)
 	n.ownLeaves()
-	n.leaves = slices.Insert(n.leaves, i, slot{unique.Make(leaf), keepBytes(value), rev, w, flags})
+	n.leaves = insertAt(n.leaves, i, slot{unique.Make(leaf), keepBytes(value), rev, w, flags})
 	l.tx.cur.leaves++
 	return l.grow(spine, rev)
 }

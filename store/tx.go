@@ -111,7 +111,7 @@ func (tx *Tx) spine(object string) []*node {
 			i, ok := n.kid(elem)
 			n.ownKids()
 			if !ok {
-				n.kids = slices.Insert(n.kids, i, kid{unique.Make(elem), &node{owner: tx.owner}})
+				n.kids = insertAt(n.kids, i, kid{unique.Make(elem), &node{owner: tx.owner}})
 			}
 			c = n.kids[i].node.owned(tx.owner)
 			n.kids[i].node = c
@@ -159,7 +159,7 @@ func (tx *Tx) Set(path, value string, flags Flags) error {
 		d.Old, d.Secret = n.leaves[i].value, d.Secret || n.leaves[i].flags&Secret != 0
 		n.leaves[i] = s
 	} else {
-		n.leaves = slices.Insert(n.leaves, i, s)
+		n.leaves = insertAt(n.leaves, i, s)
 		tx.cur.leaves++
 	}
 	tx.line(d)
@@ -371,7 +371,7 @@ func (tx *Tx) SetAttr(path string, a Attr) error {
 		if had {
 			n.attrs[i] = s
 		} else {
-			n.attrs, change = slices.Insert(n.attrs, i, s), 1
+			n.attrs, change = insertAt(n.attrs, i, s), 1
 		}
 	}
 	for _, n := range spine {

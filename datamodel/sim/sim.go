@@ -170,7 +170,10 @@ func (p *Provider) AddRow(table string, n uint32) {
 	defer p.mu.Unlock()
 	rows := slices.Clone(p.tables[table])
 	if at, found := slices.BinarySearch(rows, n); !found {
-		p.tables[table] = slices.Insert(rows, at, n)
+		rows = append(rows, 0)
+		copy(rows[at+1:], rows[at:])
+		rows[at] = n
+		p.tables[table] = rows
 	}
 }
 
