@@ -32,7 +32,9 @@ type notifier struct {
 	rules       rules
 	live        map[string]int // references that may name live values -> Subscriptions that have them
 	liveChanged bool
-	bootID      string // prefix of msg_ids, new in every run
+	looked      time.Time // when the clock was looked at
+	wall        time.Time // and what it said then, without the monotonic reading
+	bootID      string    // prefix of msg_ids, new in every run
 	seq         uint64
 }
 

@@ -25,6 +25,7 @@ type timer struct {
 	Due        time.Time `json:"due"`
 	Originator string    `json:"originator"`
 	Key        string    `json:"key"`
+	Delay      uint32    `json:"delay"` // seconds that were asked for
 }
 
 // outlives reports whether a command goes on after a restart of the agent.
@@ -46,7 +47,7 @@ func (a *Agent) recordTimer(ctx context.Context, originator, commandKey, delay s
 	}
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
-	t := timer{Due: time.Now().Add(time.Duration(n) * time.Second), Originator: originator, Key: commandKey}
+	t := timer{Due: time.Now().Add(time.Duration(n) * time.Second), Originator: originator, Key: commandKey, Delay: uint32(n)}
 	data, err := json.Marshal(t)
 	if err != nil {
 		return recorded{}, err
@@ -71,13 +72,15 @@ func (a *Agent) scheduleTimer(ctx context.Context, delay string) error {
 
 // waitTimer waits until a timer is due and removes its record, unless the agent stops before.
 func (a *Agent) waitTimer(ctx context.Context, key string, due time.Time) error {
-	t := time.NewTimer(time.Until(due))
-	defer t.Stop()
 	var err error
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-		err = ctx.Err()
+	for left := time.Until(due); left > 0 && err == nil; left = time.Until(due) {
+		t := time.NewTimer(min(left, clockLook)) // a timer that was resumed goes by the clock, which may be set meanwhile
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		t.Stop()
 	}
 	if a.stopping() {
 		return err // resumeTimers finds it again
@@ -124,7 +127,12 @@ func (a *Agent) resumeTimers() {
 			ctx, cancel := context.WithCancel(base)
 			defer cancel()
 			req.activate(cancel)
-			err := a.waitTimer(ctx, key, t.Due)
+			// A clock that stands before the time of the command was lost with the power: the whole delay is the most.
+			due := t.Due
+			if most := time.Now().Add(time.Duration(t.Delay) * time.Second); t.Delay > 0 && due.After(most) {
+				due = most
+			}
+			err := a.waitTimer(ctx, key, due)
 			if base.Err() != nil {
 				return
 			}

@@ -196,15 +196,44 @@ func (n *notifier) schedule(c *controller, now time.Time) {
 	if s != nil && s.interval == c.interval && s.phase.Equal(c.phase) {
 		return
 	}
-	s = &schedule{interval: c.interval, phase: c.phase, next: now.Add(c.interval)}
-	if !c.phase.IsZero() {
-		past := now.Sub(c.phase) % c.interval
-		if past < 0 {
-			past += c.interval
-		}
-		s.next = now.Add(c.interval - past)
-	}
+	s = &schedule{interval: c.interval, phase: c.phase}
+	s.next = s.after(now)
 	n.periodic[c.row] = s
+}
+
+// after is when a Periodic! is due next: at PeriodicNotifTime and whole intervals from it, where there is one.
+func (s *schedule) after(now time.Time) time.Time {
+	if s.phase.IsZero() {
+		return now.Add(s.interval)
+	}
+	past := now.Sub(s.phase) % s.interval
+	if past < 0 {
+		past += s.interval
+	}
+	return now.Add(s.interval - past)
+}
+
+const (
+	clockLook = time.Minute     // how often the clock is looked at while something hangs on it
+	clockJump = 2 * time.Second // less is drift
+)
+
+// clock follows a clock that was set since the last look. What counts seconds goes on counting: TimeToLive moves with the clock; what
+// names a time of day is computed anew.
+func (n *notifier) clock(now time.Time) {
+	was, wall := n.looked, n.wall
+	n.looked, n.wall = now, now.Round(0)
+	d := n.wall.Sub(wall) - now.Sub(was)
+	if was.IsZero() || d < clockJump && d > -clockJump {
+		return
+	}
+	n.a.opt.Log.Info("usp_clock_was_set", "by_seconds", int64(d/time.Second))
+	n.index.Shift(d)
+	for _, s := range n.periodic {
+		if !s.phase.IsZero() {
+			s.next = s.after(now)
+		}
+	}
 }
 
 func (n *notifier) endBoarding(c *controller) {
@@ -285,6 +314,7 @@ func (n *notifier) onboardAnswered(eid string) {
 func (n *notifier) tick(ctx context.Context) time.Duration {
 	now := time.Now()
 	wait := time.Hour
+	n.clock(now)
 	if nums := n.index.Expired(now); len(nums) > 0 { // TP-469 1.55
 		for _, num := range nums {
 			if old, had := n.index.Get(num); had {
@@ -296,9 +326,12 @@ func (n *notifier) tick(ctx context.Context) time.Duration {
 		n.a.later(func(ctx context.Context) { n.a.deleteSubs(ctx, nums) })
 	}
 	if d := n.index.NextDeadline(); !d.IsZero() {
-		wait = min(wait, d.Sub(now))
+		wait = min(wait, d.Sub(now), clockLook)
 	}
 	for row, s := range n.periodic {
+		if !s.phase.IsZero() {
+			wait = min(wait, clockLook)
+		}
 		if !now.Before(s.next) {
 			if c := n.a.controllers().byRow[row]; c != nil {
 				n.event(ctx, bridge.Event{Kind: bridge.EventModel, Path: localAgent, Name: "Periodic!", Only: c.endpoint, Time: now})

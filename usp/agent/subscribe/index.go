@@ -169,6 +169,18 @@ func (ix *Index) Remove(num uint32) {
 // NextDeadline is the earliest TimeToLive in the index, zero when there is none.
 func (ix *Index) NextDeadline() time.Time { return ix.next }
 
+// Shift moves every deadline, when the clock that they are told by was set.
+func (ix *Index) Shift(d time.Duration) {
+	for _, s := range ix.subs {
+		if !s.Deadline.IsZero() {
+			s.Deadline = s.Deadline.Add(d)
+		}
+	}
+	if !ix.next.IsZero() {
+		ix.next = ix.next.Add(d)
+	}
+}
+
 // Expired returns the numbers of Subscriptions whose time is over at now and finds the next deadline.
 func (ix *Index) Expired(now time.Time) []uint32 {
 	if ix.next.IsZero() || now.Before(ix.next) {
