@@ -130,7 +130,8 @@ func (m *Migrator) facts() Facts {
 	m.meters.mu.Lock()
 	f.ACSDown = m.meters.acsDown
 	m.meters.mu.Unlock()
-	f.WANUp = m.opt.WANUp == nil || m.opt.WANUp()
+	f.WANUp = m.wanUp()
+	f.Slot = m.opt.Slot != nil && !m.noSlot.Load() && m.opt.Slot.Untried()
 	f.Gates[0], f.Gates[1] = Pass, Pass
 	for i, p := range path[2:] {
 		f.Gates[i+2] = m.gate(p, true).Verdict

@@ -142,11 +142,13 @@ func (m *meters) inContact(life time.Duration) bool {
 	return !m.contact.IsZero() && time.Since(m.contact) <= life
 }
 
-// pass lets time go on; it reports whether a slot was completed.
-func (m *meters) pass(d time.Duration, up bool) bool {
+// pass lets time go on; it reports whether a slot was completed. Without a way to the outside (wan) nobody is missed.
+func (m *meters) pass(d time.Duration, up, wan bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.count(KPISession, one(up), 1)
+	if up || wan {
+		m.count(KPISession, one(up), 1)
+	}
 	m.filled += d
 	m.seen += d
 	if m.filled < m.step {

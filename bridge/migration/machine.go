@@ -104,8 +104,10 @@ type Facts struct {
 	ACSSecure   bool // and it is https
 	ACSDown     bool // the newest session failed
 	WANUp       bool
-	Gates       [5]Verdict // to enter a phase, by its place on the path
-	Stay        Verdict    // of the gate of the phase in force, without what counts at the entry only
+	// Slot: the firmware before this one is still to be tried before a rescue.
+	Slot  bool
+	Gates [5]Verdict // to enter a phase, by its place on the path
+	Stay  Verdict    // of the gate of the phase in force, without what counts at the entry only
 }
 
 // Rules are times and policy.
@@ -367,8 +369,11 @@ func (m *mover) tick() {
 	}
 	switch s.Phase {
 	case bridge.PhaseUSPOnly:
-		if s.Lost += ev.Elapsed; f.USPUp {
+		switch {
+		case f.USPUp:
 			s.Lost = 0
+		case f.WANUp: // without a way out nobody is missed
+			s.Lost += ev.Elapsed
 		}
 		if s.Lost >= m.r.LostAfter && m.rescue() {
 			return
@@ -382,10 +387,10 @@ func (m *mover) tick() {
 			return
 		}
 	}
-	if rank(s.Phase) > 0 && s.Watched && f.Stay == Unclear {
+	if rank(s.Phase) > 0 && s.Watched && f.Stay == Unclear && f.WANUp {
 		s.Unclear += ev.Elapsed
 	}
-	if !ev.Check {
+	if !ev.Check || !f.WANUp { // a gate says nothing of the managers while the line is down
 		return
 	}
 	if m.check(); m.c.Cause == "" {
@@ -400,7 +405,7 @@ func (m *mover) rescue() bool {
 		m.enter(m.s.Pending.From, CauseLost, "sys:rescue", Pending{})
 		return true
 	}
-	if m.r.Rescue != RescueAlways || !m.f.ACSSecure || !m.f.WANUp {
+	if m.r.Rescue != RescueAlways || !m.f.ACSSecure || !m.f.WANUp || m.f.Slot {
 		return false
 	}
 	m.enter(Rescue, CauseLost, "sys:rescue", Pending{})

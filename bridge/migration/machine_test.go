@@ -1,7 +1,9 @@
 package migration
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,10 +21,10 @@ func smallRules(rescue string, auto Phase) *Rules {
 }
 
 // world is what may be the case outside.
-type world struct{ acs, usp, secure bool }
+type world struct{ acs, usp, secure, dark bool }
 
 func (w world) facts(gate Verdict) Facts {
-	f := Facts{Controllers: 1, USPUp: w.usp, ACSKnown: true, ACSSecure: w.secure, ACSDown: !w.acs, WANUp: true, Stay: gate}
+	f := Facts{Controllers: 1, USPUp: w.usp, ACSKnown: true, ACSSecure: w.secure, ACSDown: !w.acs, WANUp: !w.dark, Stay: gate}
 	for i := range f.Gates {
 		f.Gates[i] = gate
 	}
@@ -31,9 +33,9 @@ func (w world) facts(gate Verdict) Facts {
 
 func worlds() (out []world) {
 	for i := range 8 {
-		out = append(out, world{i&1 != 0, i&2 != 0, i&4 != 0})
+		out = append(out, world{acs: i&1 != 0, usp: i&2 != 0, secure: i&4 != 0})
 	}
-	return out
+	return append(out, world{secure: true, dark: true}) // the line is down: nobody is there
 }
 
 // events is everything that anybody may do, and all that may befall the device. A power cut is a Start from the state
@@ -165,7 +167,10 @@ func safe(t *testing.T, from State, ev Event, f Facts, w world, to State, c Chan
 	if from.Pending.Open() && ev.Kind == Start && !from.Pending.Survive && to.Phase != from.Pending.From {
 		bad("a restart inside a window did not restore")
 	}
-	if to.Phase == Rescue && from.Phase != Rescue && (!f.ACSSecure || from.Phase != bridge.PhaseUSPOnly || f.USPUp) {
+	if w.dark && ev.Kind == Tick && (to.Lost > from.Lost || to.Fails > from.Fails || to.Unclear > from.Unclear || to.Held && !from.Held) {
+		bad("somebody was missed while the line was down")
+	}
+	if to.Phase == Rescue && from.Phase != Rescue && (!f.ACSSecure || !f.WANUp || from.Phase != bridge.PhaseUSPOnly || f.USPUp) {
 		bad("rescue without need, or to an ACS that is not the stored https one")
 	}
 	if ev.Class == bridge.ClassApps && (to.Phase != from.Phase || to.Held != from.Held) {
@@ -260,5 +265,58 @@ func TestWholeWay(t *testing.T) {
 	step(main(Rollback, ""), pass, "")
 	if s.Phase != bridge.PhaseDualUSP || !s.CWMPOn() {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// image is a firmware to go back to.
+type image struct{ tries int }
+
+func (s *image) Untried() bool             { return s.tries == 0 }
+func (s *image) Try(context.Context) error { s.tries++; return nil }
+
+// TestSlotBeforeRescue: the firmware before is tried once, then the rescue comes; with the line down neither does.
+func TestSlotBeforeRescue(t *testing.T) {
+	r := smallRules(RescueAlways, "")
+	lost := State{Phase: bridge.PhaseUSPOnly, Lost: 2 * quantum}
+	tick := Event{Kind: Tick, Elapsed: quantum, Check: true}
+	gone := world{acs: true, secure: true}.facts(Pass)
+	gone.Slot = true
+	s, _, _ := Next(r, lost, tick, gone)
+	if s.Phase != bridge.PhaseUSPOnly {
+		t.Fatalf("a rescue before the firmware was tried: %+v", s)
+	}
+	gone.Slot = false
+	if s, _, _ = Next(r, s, tick, gone); s.Phase != Rescue {
+		t.Fatalf("no rescue: %+v", s)
+	}
+	if s, _, _ = Next(r, lost, tick, world{secure: true, dark: true}.facts(Fail)); s != lost {
+		t.Fatalf("time ran while the line was down: %+v", s)
+	}
+
+	e, m, stop := device(t, filepath.Join(t.TempDir(), "db"))
+	defer stop()
+	up, before := true, &image{}
+	m.opt.WANUp, m.opt.Slot = func() bool { return up }, before
+	m.cfg.LostAfter, m.cfg.Rescue = time.Millisecond, RescueAlways
+	m.state.Store(&State{Phase: bridge.PhaseUSPOnly})
+	up = false
+	for range 3 {
+		time.Sleep(2 * time.Millisecond)
+		m.Tick(t.Context())
+	}
+	e.Observe(bridge.Observation{Kind: bridge.SawSession})
+	if before.tries != 0 || m.State().Lost != 0 || m.meters.acsDown {
+		t.Fatalf("%d tries, %+v with the line down", before.tries, m.State())
+	}
+	up = true
+	time.Sleep(2 * time.Millisecond)
+	m.Tick(t.Context())
+	if before.tries != 1 || m.Phase() != bridge.PhaseUSPOnly {
+		t.Fatal(before.tries, m.Phase())
+	}
+	time.Sleep(2 * time.Millisecond)
+	m.Tick(t.Context())
+	if before.tries != 1 || m.Phase() != Rescue {
+		t.Fatal(before.tries, m.Phase())
 	}
 }

@@ -40,12 +40,23 @@ type Options struct {
 	Damped func() int
 	// InContact reports whether a Controller is at the other end of a link right now, beside what is heard of them; nil: no.
 	InContact func() bool
-	// WANUp reports whether there is a way to the outside; nil: yes.
+	// WANUp reports whether there is a way to the outside; nil: yes. Called at every tick and from many goroutines.
 	WANUp func() bool
+	// Slot is the firmware that ran before; nil: there is none to try before a rescue.
+	Slot Slot
 	// Object is the path of the vendor's object, where events come from: "Device.X_EXAMPLE-COM_Migration.".
 	Object string
 	Emit   func(bridge.Event) // of its events; nil: Engine.Emit
 	Log    *slog.Logger
+}
+
+// Slot is the firmware before this one. A rescue is for what a step back does not mend.
+type Slot interface {
+	// Untried reports whether there is an earlier image that was not started since the Controllers were lost. It must be
+	// cheap, and keep what it knows over the restart that Try makes.
+	Untried() bool
+	// Try starts it. It returns at once; an error means that it cannot be tried.
+	Try(ctx context.Context) error
 }
 
 // Move is one line of the history.
@@ -71,6 +82,7 @@ type Migrator struct {
 	gauges  atomic.Pointer[gauges]
 	order   atomic.Pointer[order]
 	state   atomic.Pointer[State] // the newest that is in force; changed with mu held
+	noSlot  atomic.Bool           // it cannot be tried
 	known   atomic.Pointer[Facts] // as of the newest tick, for the sealer
 
 	mu      sync.Mutex
@@ -80,6 +92,7 @@ type Migrator struct {
 	checked time.Time
 	stuck   time.Time // since when changes have waited for the device
 	late    func()    // tells of what the start did
+	tried   bool      // the previous firmware
 	reset   bool      // a factory reset took the records: nothing is written any more
 }
 
@@ -118,7 +131,12 @@ func Open(ctx context.Context, e *bridge.Engine, o Options) (*Migrator, error) {
 	e.SetPhaseSource(phaseOf)
 	e.SetVeto(m.veto)
 	e.SetSealer(m.seal)
-	e.SetObserver(func(ob bridge.Observation) { m.meters.observe(ob, m.state.Load().Phase == bridge.PhaseShadow) })
+	e.SetObserver(func(ob bridge.Observation) {
+		if missed := ob.Kind == bridge.SawSession || ob.Kind == bridge.SawNotify; missed && !ob.OK && !m.wanUp() {
+			return // not the manager's fault
+		}
+		m.meters.observe(ob, m.state.Load().Phase == bridge.PhaseShadow)
+	})
 	m.fold()
 	return m, nil
 }
@@ -508,7 +526,7 @@ func (m *Migrator) Tick(ctx context.Context) {
 		m.checked = now
 		m.measure(ctx, now)
 	}
-	if m.meters.pass(elapsed, m.inContact()) && m.meters.step >= time.Hour {
+	if m.meters.pass(elapsed, m.inContact(), m.wanUp()) && m.meters.step >= time.Hour {
 		m.keepMeters()
 	}
 	s := *m.state.Load()
@@ -517,6 +535,13 @@ func (m *Migrator) Tick(ctx context.Context) {
 	next, c, err := Next(&m.cfg.Rules, s, Event{Kind: Tick, Elapsed: elapsed, Check: check, Token: rand.Text()}, f)
 	if err != nil {
 		return
+	}
+	if f.Slot && next.Phase == bridge.PhaseUSPOnly && !next.Pending.Open() && next.Lost >= m.cfg.LostAfter && f.WANUp && !m.tried {
+		m.tried = true
+		if err := m.opt.Slot.Try(ctx); err != nil {
+			m.noSlot.Store(true)
+			m.log.Error("the firmware before this one cannot be tried before a rescue", "error", err)
+		}
 	}
 	if c.Cause == "" && !m.worthKeeping(next) {
 		m.state.Store(&next)
@@ -529,6 +554,8 @@ func (m *Migrator) Tick(ctx context.Context) {
 		m.log.Error("phase cannot be moved", "from", s.Phase, "to", next.Phase, "cause", c.Cause, "error", err)
 	}
 }
+
+func (m *Migrator) wanUp() bool { return m.opt.WANUp == nil || m.opt.WANUp() }
 
 // inContact reports whether a main Controller was heard of late, or is connected.
 func (m *Migrator) inContact() bool {

@@ -29,6 +29,7 @@ type MigrationConfig struct {
 	RescueAfter   duration                   `toml:"rescue_after"`  // without a Controller
 	RescueStable  duration                   `toml:"rescue_stable"` // with one, until the rescue ends
 	Auto          string                     `toml:"auto"`          // last phase that is entered without being asked for
+	WAN           string                     `toml:"wan"`           // IP interface whose Status tells of the uplink; empty: the default route; off: always up
 	Confirm       map[string]duration        `toml:"confirm"`       // confirm windows by phase
 	Gate          map[string][]GateCondition `toml:"gate"`          // by phase; replaces the usual conditions of that phase
 }
@@ -77,6 +78,9 @@ func (b *BridgeConfig) validateMigration() error {
 	var errs []error
 	if _, err := b.Migration.build(); err != nil {
 		errs = append(errs, fmt.Errorf("bridge.migration: %w", err))
+	}
+	if w := b.Migration.WAN; w != "" && w != "off" && !strings.HasPrefix(w, "Device.IP.Interface.") {
+		errs = append(errs, fmt.Errorf("bridge.migration.wan = %q: must be off or a row of Device.IP.Interface.", w))
 	}
 	if b.MetricsListen != "" {
 		host, _, err := net.SplitHostPort(b.MetricsListen)
@@ -155,7 +159,7 @@ func (o *office) open(ctx context.Context, c *Config, inContact func() bool) err
 		return err
 	}
 	o.m, err = migration.Open(ctx, o.engine, migration.Options{Config: cfg, Initial: bridge.Phase(c.Bridge.Phase), Object: o.object, Log: o.log,
-		Emit: o.emit, InContact: inContact, Damped: func() int { return len(o.engine.Frozen()) }})
+		Emit: o.emit, InContact: inContact, WANUp: o.uplink(c.Bridge.Migration.WAN), Damped: func() int { return len(o.engine.Frozen()) }})
 	if err != nil {
 		return err
 	}
