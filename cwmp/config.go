@@ -68,11 +68,6 @@ func (c *CPE) RestoreConfig(ctx context.Context, w bridge.Writer, r io.Reader, r
 	return c.restoreConfigAs(ctx, w, r, ref)
 }
 
-// WriteLog writes the vendor log file that an ACS gets by Upload. Safe for concurrent use.
-func (c *CPE) WriteLog(ctx context.Context, w io.Writer) error {
-	return c.o.WriteLog(ctx, c.limited(w))
-}
-
 // exportConfig writes the configuration file.
 func (c *CPE) exportConfig(w io.Writer) error {
 	file := configFile{Format: configFormat, Values: map[string]string{}}
@@ -207,27 +202,4 @@ func hasNumber(path string) bool {
 		}
 	}
 	return false
-}
-
-// writeJournal is the default vendor log: who changed what, newest last. Secrets are hashes in the journal already.
-func (c *CPE) writeJournal(_ context.Context, w io.Writer) error {
-	var failed error
-	st := c.e.Store()
-	err := st.Journal(st.JournalStart()-1, func(e *store.Entry) bool {
-		_, failed = fmt.Fprintf(w, "%s rev=%d writer=%s kind=%s ref=%s\n", e.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Rev,
-			e.Meta.Writer, e.Meta.Kind, e.Meta.Ref)
-		for _, d := range e.Deltas {
-			if failed == nil {
-				_, failed = fmt.Fprintf(w, "  %s %q -> %q %s\n", d.Path, d.Old, d.New, d.Rule)
-			}
-		}
-		return failed == nil
-	})
-	if failed != nil {
-		err = failed
-	}
-	if errors.Is(err, store.ErrCursorGone) { // the ring dropped its oldest entries: what it has was not delivered
-		return &TransferError{Reason: TransferFailed, Text: "the journal was trimmed while it was read", Err: err}
-	}
-	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -140,7 +141,7 @@ func New(o Options) (*CPE, error) {
 		random: rand.Float64, gap: sessionGap, prov: newProvider(o.Engine.Schema()), reachable: newReachProvider(o.Engine.Schema()), forced: forcedInform(o.Engine.Schema())}
 	c.session = c.runSession
 	if c.o.WriteLog == nil {
-		c.o.WriteLog = c.writeJournal
+		c.o.WriteLog = func(ctx context.Context, w io.Writer) error { return bridge.WriteJournal(ctx, c.e.Store(), w) }
 	}
 	if c.o.Transferer == nil {
 		c.o.Transferer = NewTransferer(o)

@@ -70,6 +70,9 @@ type Options struct {
 	Transferer Transferer
 	// WriteLog writes what an Upload of the vendor log sends; nil: the journal of the store as text.
 	WriteLog func(ctx context.Context, w io.Writer) error
+	// LogFile finds what writes the row of Device.DeviceInfo.VendorLogFile. with that Name; nil, or nil returned, for the
+	// journal and for names that nobody knows.
+	LogFile func(name string) func(ctx context.Context, w io.Writer) error
 
 	MaxFileSize     int64         // bytes of a transferred file (64 MiB)
 	MaxBody         int64         // bytes of a message of the ACS (1 MiB)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"twinspan/bridge"
 	"twinspan/cwmp/soap"
 	"twinspan/datamodel/webfile"
 )
@@ -338,6 +340,22 @@ func (c *CPE) install(ctx context.Context, t transfer, name string) (bool, error
 		Text: "the image was stored; installing it is not supported by this device"}
 }
 
+// writeLogRow writes what a row of VendorLogFile. stands for. A device without such rows has the journal as the first.
+func (c *CPE) writeLogRow(ctx context.Context, n int, w io.Writer) error {
+	const table = "Device.DeviceInfo.VendorLogFile."
+	v := c.e.Store().Head()
+	name, _ := v.Leaf(table + strconv.Itoa(n) + ".Name")
+	if name.Value == bridge.JournalLog || n == 1 && len(v.Instances(table)) == 0 {
+		return c.o.WriteLog(ctx, w)
+	}
+	if c.o.LogFile != nil && name.Value != "" {
+		if write := c.o.LogFile(name.Value); write != nil {
+			return write(ctx, w)
+		}
+	}
+	return &TransferError{Reason: TransferNoFile, Text: "this device has no log file " + strconv.Itoa(n)}
+}
+
 // upload writes the wanted file to f and sends it.
 func (c *CPE) upload(ctx context.Context, t transfer, f *os.File) error {
 	var err error
@@ -345,8 +363,10 @@ func (c *CPE) upload(ctx context.Context, t transfer, f *os.File) error {
 	switch {
 	case t.FileType == uploadConfig || kind == uploadConfigInst && n == 1:
 		err = c.exportConfig(f)
-	case t.FileType == uploadLog || kind == uploadLogInst && n == 1:
+	case t.FileType == uploadLog:
 		err = c.o.WriteLog(ctx, c.limited(f))
+	case kind == uploadLogInst:
+		err = c.writeLogRow(ctx, n, c.limited(f))
 	default:
 		err = &TransferError{Reason: TransferNoFile, Text: "this device has no file " + t.FileType}
 	}

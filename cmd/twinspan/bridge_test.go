@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -457,6 +458,73 @@ func TestVendorObjectInBothProtocols(t *testing.T) {
 	}
 	if v := m.acs.Violations(); len(v) > 0 {
 		t.Error(v)
+	}
+}
+
+// TestJournalIsALogFile: both sides fetch the whole journal by the standard means for log files; secrets are hashes in it.
+func TestJournalIsALogFile(t *testing.T) {
+	if !haveDiag {
+		t.Log("without the diagnostics there is no Upload() over USP")
+	}
+	files := make(chan string, 8)
+	depot := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		files <- string(b)
+	}))
+	t.Cleanup(func() { depot.CloseClientConnections(); depot.Close() }) // after the agent
+	m := manage(t, "dual-cwmp")
+	if err := m.spv(code, "acs", "Device.ManagementServer.ConnectionRequestPassword", "p", "Device.ManagementServer.STUNPassword", "ge heim\nrev=1"); err != nil {
+		t.Log("no STUN in this build or profile:", err)
+		if err := m.spv(code, "acs"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.must("set", zone+"=x\n2026-01-01T00:00:00.000Z rev=1 writer=forged")
+	check := func(how string) {
+		t.Helper()
+		select {
+		case text := <-files:
+			for _, want := range []string{" writer=cwmp kind=set", "set " + code + `: "" -> "acs"  [allow by rule default]`, " writer=sys:factory "} {
+				if !strings.Contains(text, want) {
+					t.Errorf("%s: no %q in\n%s", how, want, text)
+				}
+			}
+			if strings.Contains(text, "\n2026-01-01") || strings.Contains(text, "ge heim") || strings.Contains(text, `"p"`) {
+				t.Errorf("%s: a forged line or a secret:\n%s", how, text)
+			}
+			if n := strings.Count(text, "\n2"); n < 2 {
+				t.Errorf("%s: %d entries", how, n+1)
+			}
+		case <-time.After(waitFor):
+			t.Fatal(how, "sends nothing")
+		}
+	}
+	for _, kind := range []string{"2 Vendor Log File", "4 Vendor Log File 1"} {
+		if err := m.session(func(ctx context.Context) error {
+			_, err := m.device.Call(ctx, &soap.Upload{CommandKey: kind, FileType: kind, URL: depot.URL + "/log"})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		check(kind)
+	}
+	if err := m.session(func(ctx context.Context) error {
+		_, err := m.device.Call(ctx, &soap.Upload{CommandKey: "none", FileType: "4 Vendor Log File 9", URL: depot.URL + "/none"})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "three reports", func() bool { return len(m.device.TransferCompletes()) == 3 })
+	if last := m.device.TransferCompletes()[2]; last.FaultStruct.FaultCode == 0 {
+		t.Errorf("a log file that is not there: %+v", last)
+	}
+	if haveDiag {
+		rows := m.get("Device.DeviceInfo.VendorLogFile.")
+		if rows["Device.DeviceInfo.VendorLogFile.1.Name"] != "journal" {
+			t.Fatalf("%v", rows)
+		}
+		m.must("operate", "Device.DeviceInfo.VendorLogFile.1.Upload()", "URL="+depot.URL+"/usp", "Username=", "Password=")
+		check("Upload()")
 	}
 }
 

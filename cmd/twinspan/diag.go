@@ -30,18 +30,17 @@ type diagnostics struct {
 var errNotYet = errors.New("the device is starting")
 
 // newDiag builds the provider of diagnostics.
-func newDiag(opts map[string]any, log *slog.Logger) (datamodel.Provider, error) {
+func newDiag(opts map[string]any, log *slog.Logger, db *store.Store) (datamodel.Provider, error) {
 	o, err := diag.ParseOptions(opts)
 	if err != nil {
 		return nil, err
 	}
 	d := &diagnostics{}
+	o.LogFiles = append([]diag.LogFile{{Name: bridge.JournalLog, Persistent: true,
+		Write: func(ctx context.Context, w io.Writer) error { return bridge.WriteJournal(ctx, db, w) }}}, o.LogFiles...)
 	o.Log = log.With("part", "diag")
 	o.ConfigFiles = append(o.ConfigFiles, diag.ConfigFile{Name: "configuration", Description: "all settings but secrets and the ACS's own",
 		Export: d.export, Import: d.restore})
-	if len(o.LogFiles) == 0 {
-		o.LogFiles = []diag.LogFile{{Name: "journal", Persistent: true, Write: d.journal}}
-	}
 	d.Provider, err = diag.New(o)
 	return d, err
 }
@@ -66,13 +65,6 @@ func (d *diagnostics) restore(ctx context.Context, _ string, r io.Reader) error 
 	return cpe.RestoreConfig(ctx, w, r, "restore")
 }
 
-func (d *diagnostics) journal(ctx context.Context, w io.Writer) error {
-	if cpe := d.cpe.Load(); cpe != nil {
-		return cpe.WriteLog(ctx, w)
-	}
-	return errNotYet
-}
-
 // attachDiag lets the diagnostics read the stored settings of their servers, and the files, once the engine runs.
 func attachDiag(providers []datamodel.Provider, db *store.Store, cpe *cwmp.CPE) {
 	for _, p := range providers {
@@ -80,5 +72,17 @@ func attachDiag(providers []datamodel.Provider, db *store.Store, cpe *cwmp.CPE) 
 			d.cpe.Store(cpe)
 			d.Attach(func(path string) string { l, _ := db.Head().Leaf(path); return l.Value })
 		}
+	}
+}
+
+// logFile finds what writes a row of VendorLogFile.
+func logFile(providers []datamodel.Provider) func(name string) func(ctx context.Context, w io.Writer) error {
+	return func(name string) func(ctx context.Context, w io.Writer) error {
+		for _, p := range providers {
+			if d, ok := p.(*diagnostics); ok {
+				return d.LogFile(name)
+			}
+		}
+		return nil
 	}
 }

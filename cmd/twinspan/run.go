@@ -134,7 +134,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err != nil {
 		return nil, err
 	}
-	cpe, restoreModules, err := c.newCWMP(engine, log, fw)
+	cpe, restoreModules, err := c.newCWMP(engine, log, fw, providers)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +261,7 @@ func (c *Config) newEngine(db *store.Store, log *slog.Logger, mig *office) (*bri
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	providers, err := c.providers(profile, log)
+	providers, err := c.providers(profile, log, db)
 	if err != nil {
 		return nil, providers, nil, err
 	}
@@ -299,7 +299,7 @@ func closeAll(providers []datamodel.Provider) error {
 }
 
 // providers builds those that the profile or the configuration names; without any, the real machine.
-func (c *Config) providers(p *datamodel.Profile, log *slog.Logger) ([]datamodel.Provider, error) {
+func (c *Config) providers(p *datamodel.Profile, log *slog.Logger, db *store.Store) ([]datamodel.Provider, error) {
 	if len(p.Providers) == 0 {
 		p.Providers = map[string]map[string]any{"linux": {}}
 		if haveDiag {
@@ -320,7 +320,7 @@ func (c *Config) providers(p *datamodel.Profile, log *slog.Logger) ([]datamodel.
 			}
 			out = append(out, l)
 		case "diag":
-			d, err := newDiag(opts, log)
+			d, err := newDiag(opts, log, db)
 			if err != nil {
 				return out, err
 			}
@@ -421,7 +421,7 @@ func (t TLSFiles) check() error {
 }
 
 // newCWMP builds the CPE and the software modules, which it shares with USP; restore is called once the engine runs.
-func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger, fw *images) (cpe *cwmp.CPE, restore func(context.Context) error, err error) {
+func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger, fw *images, providers []datamodel.Provider) (cpe *cwmp.CPE, restore func(context.Context) error, err error) {
 	if err := c.CWMP.TLS.check(); err != nil {
 		return nil, nil, fmt.Errorf("cwmp.tls: %w", err)
 	}
@@ -434,7 +434,7 @@ func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger, fw *images) (c
 		listen = "off"
 	}
 	o := cwmp.Options{
-		Engine: engine, DataDir: c.Data, Log: log, RootCAs: cfg.RootCAs, Certificates: cfg.Certificates, Listen: listen,
+		Engine: engine, DataDir: c.Data, Log: log, LogFile: logFile(providers), RootCAs: cfg.RootCAs, Certificates: cfg.Certificates, Listen: listen,
 		UDPListen: c.CWMP.UDPListen, DiscoveryFiles: c.CWMP.DHCPFiles, MaxBody: int64(c.Limits.SOAPBytes), MaxDepth: c.Limits.SOAPDepth, MaxFileSize: c.Limits.TransferBytes, ReplyTimeout: time.Duration(c.CWMP.Timeout),
 		TimeKnown: c.timeKnown,
 	}

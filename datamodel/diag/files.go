@@ -49,6 +49,16 @@ func (p *Provider) uploadLog(ctx context.Context, r *run) error {
 	return datamodel.Fail(datamodel.NotImplemented, r.inv.Command, "this log file cannot be uploaded")
 }
 
+// LogFile is what writes the log file of a name; nil: there is none.
+func (p *Provider) LogFile(name string) func(ctx context.Context, w io.Writer) error {
+	for _, f := range p.o.LogFiles {
+		if f.Name == name {
+			return f.Write
+		}
+	}
+	return nil
+}
+
 // backup is VendorConfigFile.{i}.Backup().
 func (p *Provider) backup(ctx context.Context, r *run) error {
 	f, ok := p.configFile(r)
