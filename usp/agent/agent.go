@@ -29,18 +29,20 @@ type Agent struct {
 	slow   *slowLog
 	born   time.Time
 
-	dir      atomic.Pointer[directory]
-	dogs     atomic.Pointer[map[string]watchdog]
-	seen     atomic.Uint64 // newest commit that the notifier has told
-	held     atomic.Bool   // the manager waits for seen to go on
-	requests requestTable
-	status   statusTable
-	links    linkTable
-	owners   ownerTable
-	counts   counters
-	certs    certTable
-	tofu     tofuTable
-	pending  challenges
+	dir  atomic.Pointer[directory]
+	dogs atomic.Pointer[map[string]watchdog]
+	seen atomic.Uint64 // newest commit that the notifier has told
+	held atomic.Bool   // the manager waits for seen to go on
+
+	resubscribing atomic.Bool // Options.Services is about to be told of all Subscriptions
+	requests      requestTable
+	status        statusTable
+	links         linkTable
+	owners        ownerTable
+	counts        counters
+	certs         certTable
+	tofu          tofuTable
+	pending       challenges
 
 	certMu  sync.Mutex // one change of the Certificate table at a time
 	peersMu sync.Mutex

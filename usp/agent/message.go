@@ -25,8 +25,7 @@ func (a *Agent) serve(ctx context.Context, p *peer, in mtp.Inbound, id string, r
 	r.w.ConnectedAt = a.links.birth(in.LinkID)
 	ticket.wait(ctx)
 	a.counts.requests.Add(1)
-	if m, mine := r.toServices(ctx, req); mine {
-		r.judged(m, req.GetSet() != nil || req.GetAdd() != nil || req.GetDelete() != nil)
+	if m, mine := r.toServices(ctx, req); mine { // not judged: how a Service does is not how the agent does
 		if m != nil {
 			a.answer(ctx, p, in, m)
 		}

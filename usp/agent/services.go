@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 
 	"twinspan/bridge"
@@ -144,8 +145,17 @@ func (a *Agent) Forward(sub uint32, m *uspmsg.Notify, path string, right bridge.
 
 // Resubscribe tells Options.Services of all Subscriptions again, later.
 func (a *Agent) Resubscribe() {
-	a.do(func(n *notifier) { n.index.All(func(s *subscribe.Sub) { a.opt.Services.Subscribed(s.Num, s) }) })
+	if a.resubscribing.Swap(true) {
+		return
+	}
+	a.do(func(n *notifier) {
+		a.resubscribing.Store(false)
+		n.index.All(func(s *subscribe.Sub) { a.opt.Services.Subscribed(s.Num, s) })
+	})
 }
+
+// LogRarely logs a message at most once in ten seconds for each first value: a peer must not be able to fill the log.
+func (a *Agent) LogRarely(level slog.Level, msg string, args ...any) { a.slow.write(level, msg, args) }
 
 // subscribed tells the Broker of one Subscription; s is nil when it is gone.
 func (a *Agent) subscribed(num uint32, s *subscribe.Sub) {

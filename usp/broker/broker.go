@@ -161,7 +161,7 @@ func (b *Broker) state(s mtp.State) {
 		delete(b.links, s.LinkID)
 		b.mu.Unlock()
 		if svc != nil {
-			b.log.Info("service_link_down", "endpoint", svc.endpoint, "reason", s.Reason)
+			b.rarely(slog.LevelInfo, "service_link_down", svc.endpoint, "reason", s.Reason)
 			b.gone(svc)
 		}
 	}
@@ -232,18 +232,23 @@ func (h handler) HandleRecord(ctx context.Context, in mtp.Inbound) {
 		if errors.As(err, &re) && re.Action == usp.Reject {
 			in.Reject(re.Text)
 		}
-		b.log.Warn("service_record_refused", "endpoint", svc.endpoint, "error", err.Error())
+		b.rarely(slog.LevelWarn, "service_record_refused", svc.endpoint, "error", err.Error())
 	case rec.From != svc.endpoint:
 		in.Reject("the record comes from another Endpoint ID than the handshake")
 	case svc.refused:
 		in.Reject("a USP Service with this Endpoint ID is connected already")
 	case rec.Kind == usp.KindDisconnect:
-		b.log.Info("service_disconnects", "endpoint", svc.endpoint)
+		b.rarely(slog.LevelInfo, "service_disconnects", svc.endpoint)
 		b.gone(svc)
 		in.Reject("goodbye")
 	case rec.Kind == usp.KindMessage:
 		svc.message(ctx, rec.Payload)
 	}
+}
+
+// rarely logs what one Service did, at most once in ten seconds for each kind.
+func (b *Broker) rarely(level slog.Level, msg, endpoint string, args ...any) {
+	b.agent.LogRarely(level, msg, append([]any{"endpoint", endpoint}, args...)...)
 }
 
 // Endpoints lists the connected Services.

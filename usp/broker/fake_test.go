@@ -22,6 +22,7 @@ type fake struct {
 	eid string
 	c   *uds.Client
 	ups chan bool // the link came up or went down
+	end func()    // ends it before the test does
 
 	mu     sync.Mutex
 	answer func(id string, r *uspmsg.Request) *uspmsg.Msg // nil: as a simple Service does; a nil message: not at all
@@ -43,7 +44,8 @@ func (r *rig) fake(eid string) *fake {
 			}
 		})
 	})
-	r.t.Cleanup(func() { cancel(); wg.Wait() })
+	f.end = func() { cancel(); wg.Wait() }
+	r.t.Cleanup(f.end)
 	f.link(true)
 	return f
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -87,7 +88,7 @@ func (s *service) wish(num uint32, w wanted) {
 	case w.refs == "":
 		delete(s.want, num)
 	case !there && len(s.want) >= s.b.opt.Limits.Subscriptions:
-		s.b.log.Warn("service_subscriptions_full", "endpoint", s.endpoint, "subscription", num, "limit", s.b.opt.Limits.Subscriptions)
+		s.b.rarely(slog.LevelWarn, "service_subscriptions_full", s.endpoint, "subscription", num, "limit", s.b.opt.Limits.Subscriptions)
 		return
 	default:
 		s.want[num] = w
@@ -118,27 +119,16 @@ func (s *service) drop(ctx context.Context, rows ...string) bool {
 // mirror brings the Subscriptions at the Service in step with those wanted; false if something is left to do.
 func (s *service) mirror(ctx context.Context) bool {
 	want := map[uint32]wanted{}
-	var objects []string
-	async := false
 	s.mu.Lock()
 	for num, w := range s.want {
 		want[num] = w
 	}
-	for base, m := range s.models {
-		async = async || m.async
-		if m.object {
-			base += "."
-		}
-		if m.async {
-			objects = append(objects, base)
-		}
-	}
 	s.mu.Unlock()
-	if async {
-		want[completions] = wanted{kind: subscribe.OperationComplete, refs: sorted(objects)}
-	}
-	done := true
+	done := s.follow(ctx, nil)
 	for num, h := range s.have {
+		if num == completions {
+			continue
+		}
 		if w, keep := want[num]; keep && w == h.wanted {
 			continue
 		}
@@ -157,13 +147,74 @@ func (s *service) mirror(ctx context.Context) bool {
 		}
 		row, err := s.subscribe(ctx, num, w)
 		if err != nil {
-			s.b.log.Warn("service_subscription_failed", "endpoint", s.endpoint, "subscription", num, "error", err.Error())
+			s.b.rarely(slog.LevelWarn, "service_subscription_failed", s.endpoint, "subscription", num, "error", err.Error())
 			done = false
 			continue
 		}
 		s.have[num] = mirrored{w, row}
 	}
 	return done
+}
+
+// follow keeps the Broker's own Subscription, to the ends of all asynchronous commands that the Service has, those of new
+// models included.
+func (s *service) follow(ctx context.Context, more map[string]*model) bool {
+	var objects []string
+	add := func(models map[string]*model) {
+		for base, m := range models {
+			if m.object {
+				base += "."
+			}
+			if m.async && indexOf(objects, base) < 0 {
+				objects = append(objects, base)
+			}
+		}
+	}
+	s.mu.Lock()
+	add(s.models)
+	s.mu.Unlock()
+	add(more)
+	w := wanted{kind: subscribe.OperationComplete, refs: sorted(objects)}
+	h, there := s.have[completions]
+	if there && h.wanted == w || !there && len(objects) == 0 {
+		return true
+	}
+	s.setFollowed("")
+	if there {
+		if !s.drop(ctx, h.row) {
+			return false
+		}
+		delete(s.have, completions)
+	}
+	if len(objects) == 0 {
+		return true
+	}
+	row, err := s.subscribe(ctx, completions, w)
+	if err != nil {
+		s.b.rarely(slog.LevelWarn, "service_commands_not_followed", s.endpoint, "error", err.Error())
+		return false
+	}
+	s.have[completions] = mirrored{w, row}
+	s.setFollowed(w.refs)
+	return true
+}
+
+func (s *service) setFollowed(refs string) {
+	s.mu.Lock()
+	s.followed = refs
+	s.mu.Unlock()
+}
+
+// follows reports whether the end of a command will be told.
+func (s *service) follows(command string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ref := range strings.Split(s.followed, ",") {
+		if ref != "" && strings.HasPrefix(command, ref) {
+			return true
+		}
+	}
+	return false
 }
 
 // sorted joins a list in an order that does not change by itself.
@@ -225,7 +276,7 @@ func (s *service) notified(m *uspmsg.Notify) {
 	}
 	p, ok := locate(path)
 	if !ok || p.search || p.follow || !s.owns(p.base) {
-		s.b.log.Warn("service_notification_refused", "endpoint", s.endpoint, "path", clip(path))
+		s.b.rarely(slog.LevelWarn, "service_notification_refused", s.endpoint, "path", clip(path))
 		return
 	}
 	s.b.agent.Forward(num, m, path, right)

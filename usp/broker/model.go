@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 
 	"twinspan/bridge"
@@ -57,6 +58,7 @@ func (s *service) learn(ctx context.Context) {
 	default:
 		found, why = s.accept(todo, asked, m.GetBody().GetResponse().GetGetSupportedDmResp())
 	}
+	s.follow(ctx, found) // before anybody can start a command whose end would be missed
 	added := uint32(0)
 	b.mu.Lock()
 	s.mu.Lock()
@@ -67,7 +69,7 @@ func (s *service) learn(ctx context.Context) {
 	// What the Service cannot describe is registered no longer: nobody could tell its Controllers what they may ask for.
 	for _, base := range todo {
 		if i := s.registered(base); i >= 0 && found[base] == nil {
-			b.log.Warn("service_model_refused", "endpoint", s.endpoint, "path", s.asked[i], "reason", why)
+			b.rarely(slog.LevelWarn, "service_model_refused", s.endpoint, "path", s.asked[i], "reason", why)
 			s.paths, s.asked = without(s.paths, i), without(s.asked, i)
 		}
 	}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -127,6 +128,9 @@ func (s *service) run(ctx context.Context, command string, m *uspmsg.Operate, re
 
 // start begins an asynchronous command: the Service's Request row is its own affair, the Controller sees one of the agent.
 func (s *service) start(ctx context.Context, q *agentRequest, command string, m *uspmsg.Operate, res *opResult) error {
+	if !s.follows(command) {
+		return datamodel.Fail(datamodel.CommandFailed, command, "the "+s.name()+" does not let the Broker follow its commands")
+	}
 	row, err := q.Start(command, m.GetCommandKey(), m.GetInputArgs(), func() (func(context.Context) (map[string]string, error), error) {
 		op := s.expect(command, m.GetCommandKey())
 		got, err := s.askCommand(ctx, command, op.key, m.GetInputArgs())
@@ -166,7 +170,7 @@ func (s *service) await(ctx context.Context, op *operation, request string) (map
 		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.b.opt.Limits.Time)
 		defer cancel()
 		if _, err := s.askCommand(c, request+"Cancel()", "", nil); err != nil {
-			s.b.log.Info("service_cancel_failed", "endpoint", s.endpoint, "command", op.command, "error", err.Error())
+			s.b.rarely(slog.LevelInfo, "service_cancel_failed", s.endpoint, "command", op.command, "error", err.Error())
 		}
 	}
 	return nil, datamodel.Fail(datamodel.CommandCanceled, op.command, "")

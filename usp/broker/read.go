@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
 
@@ -217,7 +218,7 @@ func (j *job) merge(q *agentRequest, i int, res *getResult) {
 			res.ErrCode, res.ErrMsg, res.ResolvedPathResults = code, text, nil
 			return
 		}
-		j.svc.b.log.Warn("service_part_missing", "endpoint", j.svc.endpoint, "path", res.GetRequestedPath(), "reason", text)
+		j.svc.b.rarely(slog.LevelWarn, "service_part_missing", j.svc.endpoint, "path", res.GetRequestedPath(), "reason", text)
 	}
 	if j.err != nil {
 		f := usp.ErrorFrom(j.err, usp.AtGet)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -53,7 +54,7 @@ func (b *Broker) register(s *service, id string, m *uspmsg.Register) *uspmsg.Msg
 	}
 	s.paths, s.asked = append(s.paths, taken...), append(s.asked, asked...) // R-REG.0
 	if len(taken) > 0 {
-		b.log.Info("service_registers", "endpoint", s.endpoint, "paths", strings.Join(asked, ","))
+		b.rarely(slog.LevelInfo, "service_registers", s.endpoint, "paths", strings.Join(asked, ","))
 		s.poke()
 	}
 	return usp.NewResponse(id, &uspmsg.Response{RespType: &uspmsg.Response_RegisterResp{RegisterResp: resp}})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type service struct {
 	models     map[string]*model // by registered path
 	want       map[uint32]wanted // Subscriptions that should be mirrored
 	operations map[string]*operation
+	followed   string // references of the Broker's own Subscription as it is at the Service
 
 	have map[uint32]mirrored // Subscriptions that are; only for keep
 }
@@ -135,7 +137,7 @@ func (s *service) silent() {
 	s.silences++
 	n, end := s.silences, s.close
 	s.mu.Unlock()
-	s.b.log.Warn("service_silent", "endpoint", s.endpoint, "requests", n)
+	s.b.rarely(slog.LevelWarn, "service_silent", s.endpoint, "requests", n)
 	if n >= maxSilences {
 		s.b.gone(s)
 		if end != nil {
@@ -152,7 +154,7 @@ func (s *service) message(ctx context.Context, payload []byte) {
 		if !errors.As(err, &me) {
 			return
 		}
-		s.b.log.Warn("service_message_refused", "endpoint", s.endpoint, "error", me.Error())
+		s.b.rarely(slog.LevelWarn, "service_message_refused", s.endpoint, "error", me.Error())
 		if me.Answer { // R-MTP.5
 			s.tell(ctx, me.Reply())
 		} else if me.MsgID != "" {
@@ -202,7 +204,7 @@ func (s *service) tell(ctx context.Context, m *uspmsg.Msg) {
 	ctx, cancel := context.WithTimeout(ctx, s.b.opt.Limits.Time)
 	defer cancel()
 	if err := s.send(ctx, rec); err != nil {
-		s.b.log.Info("service_send_failed", "endpoint", s.endpoint, "error", err.Error())
+		s.b.rarely(slog.LevelInfo, "service_send_failed", s.endpoint, "error", err.Error())
 	}
 }
 
@@ -220,10 +222,10 @@ func (s *service) keep(ctx context.Context) {
 			retry = retryTime
 		case <-timer.C:
 		}
-		s.learn(ctx)
 		if fresh && s.forgetOld(ctx) {
 			fresh = false
 		}
+		s.learn(ctx)
 		wait := time.Hour
 		if fresh || !s.mirror(ctx) {
 			wait = retry
