@@ -83,10 +83,10 @@ func instance(row string) (uint32, error) {
 	return uint32(n), nil
 }
 
-func (f uspFace) del(ctx context.Context, rows []uint32, _ string) error {
+func (f uspFace) del(ctx context.Context, table string, rows []uint32, _ string) error {
 	var paths []string
 	for _, n := range rows {
-		paths = append(paths, fmt.Sprintf("%s%d.", mappings, n))
+		paths = append(paths, fmt.Sprintf("%s%d.", table, n))
 	}
 	_, err := f.c.Delete(ctx, paths...)
 	return err
@@ -129,14 +129,14 @@ func (f *acsFace) add(ctx context.Context, rows []object, key string) ([]uint32,
 	return []uint32{m.(*soap.AddObjectResponse).InstanceNumber}, nil
 }
 
-func (f *acsFace) del(ctx context.Context, rows []uint32, key string) error {
-	_, err := f.call(ctx, &soap.DeleteObject{ObjectName: fmt.Sprintf("%s%d.", mappings, rows[0]), ParameterKey: key})
+func (f *acsFace) del(ctx context.Context, table string, rows []uint32, key string) error {
+	_, err := f.call(ctx, &soap.DeleteObject{ObjectName: fmt.Sprintf("%s%d.", table, rows[0]), ParameterKey: key})
 	return err
 }
 
 // values reads what the judge wants to see, over CWMP.
 func (f *acsFace) values(ctx context.Context) (map[string]string, error) {
-	list, err := f.device.GetValues(ctx, clients, mappings, keyPath)
+	list, err := f.device.GetValues(ctx, clients, mappings, users, keyPath)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (f cliFace) add(ctx context.Context, rows []object, _ string) ([]uint32, er
 	return []uint32{n}, err
 }
 
-func (f cliFace) del(ctx context.Context, rows []uint32, _ string) error {
-	_, err := f.command(ctx, "del", fmt.Sprintf("%s%d.", mappings, rows[0]))
+func (f cliFace) del(ctx context.Context, table string, rows []uint32, _ string) error {
+	_, err := f.command(ctx, "del", fmt.Sprintf("%s%d.", table, rows[0]))
 	return err
 }

@@ -250,7 +250,7 @@ type tapped struct {
 // newTapped starts an agent once to make its database, and then under the interposer.
 func newTapped(ctx context.Context, o Options, journal int) (_ *tapped, err error) {
 	p := &tapped{j: newJudge(39, 40), hold: func() {}}
-	if p.r, err = newRig(ctx, rigOptions{binary: o.Agent, journal: journal, bridge: lastWins}); err != nil {
+	if p.r, err = newRig(ctx, rigOptions{binary: o.Agent, journal: journal}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -291,7 +291,8 @@ func newTapped(ctx context.Context, o Options, journal int) (_ *tapped, err erro
 		row += 2
 		p.lanes = append(p.lanes, l)
 	}
-	p.lanes[0].keyed, p.lanes[0].bare, p.lanes[0].private = true, true, true
+	acs := p.lanes[0]
+	acs.keyed, acs.bare, acs.private, acs.table = true, true, true, users
 	return p, nil
 }
 

@@ -82,7 +82,7 @@ func newKillRun(ctx context.Context, o Options, i uint64) (*killRun, error) {
 	if i%2 == 1 {
 		journal = 2000
 	}
-	r, err := newRig(ctx, rigOptions{binary: o.Agent, journal: journal, bridge: lastWins + quickGates})
+	r, err := newRig(ctx, rigOptions{binary: o.Agent, journal: journal, bridge: quickGates})
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func newKillRun(ctx context.Context, o Options, i uint64) (*killRun, error) {
 		return l
 	}
 	l := add("acs", k.acs)
-	l.keyed, l.bare, l.uploads = true, true, k.up.ask
+	l.keyed, l.bare, l.table, l.uploads = true, true, users, k.up.ask
 	for n := range 3 {
 		add(fmt.Sprintf("a%d", n), uspFace{r.a})
 		if n < 2 {

@@ -24,7 +24,7 @@ type face interface {
 	set(ctx context.Context, objs []object, partial bool, key string) (failed int, err error)
 	// add makes rows, all or none; it returns their instance numbers.
 	add(ctx context.Context, rows []object, key string) ([]uint32, error)
-	del(ctx context.Context, rows []uint32, key string) error
+	del(ctx context.Context, table string, rows []uint32, key string) error
 }
 
 // answered reports whether an error is the agent's answer, and not the loss of one.
@@ -39,8 +39,9 @@ type lane struct {
 	name       string
 	face       face
 	rowA, rowB int
-	keyed      bool // the ACS: ParameterKey, rows without parameters
-	bare       bool // one row in an Add, no allow_partial
+	table      string // where it adds rows
+	keyed      bool   // the ACS: ParameterKey, rows without parameters
+	bare       bool   // one row in an Add, no allow_partial
 	judge      *judge
 	clock      func() int64
 	rnd        *rand.Rand
@@ -55,7 +56,7 @@ type lane struct {
 }
 
 func newLane(name string, f face, rowA int, j *judge, clock func() int64, seed uint64) *lane {
-	return &lane{name: name, face: f, rowA: rowA, rowB: rowA + 1, judge: j, clock: clock, rnd: rand.New(rand.NewPCG(seed, uint64(rowA))),
+	return &lane{name: name, face: f, rowA: rowA, rowB: rowA + 1, table: mappings, judge: j, clock: clock, rnd: rand.New(rand.NewPCG(seed, uint64(rowA))),
 		now: &state{rows: map[string]uint32{}, raw: -1}}
 }
 
@@ -226,9 +227,9 @@ func (l *lane) addRows(ctx context.Context) bool {
 	if l.keyed {
 		after.raw, after.key = 0, l.next()
 		o := l.begin("add of a row", after)
-		nums, err := l.face.add(ctx, []object{{path: mappings}}, after.key)
+		nums, err := l.face.add(ctx, []object{{path: l.table}}, after.key)
 		if err == nil {
-			if err := l.judge.take(nums[0], "", true); err != nil {
+			if err := l.judge.take(rowID{l.table, nums[0]}, "", true); err != nil {
 				l.judge.fail(err)
 			}
 			after.raw = int64(nums[0])
@@ -249,7 +250,7 @@ func (l *lane) addRows(ctx context.Context) bool {
 	nums, err := l.face.add(ctx, rows, "")
 	if err == nil && len(nums) == len(labels) {
 		for i, label := range labels {
-			if err := l.judge.take(nums[i], label, true); err != nil {
+			if err := l.judge.take(rowID{l.table, nums[i]}, label, true); err != nil {
 				l.judge.fail(err)
 			}
 			after.rows[label] = nums[i]
@@ -264,8 +265,8 @@ func (l *lane) label(ctx context.Context) bool {
 	row := uint32(after.raw)
 	after.rows[v], after.raw, after.key = row, -1, v
 	o := l.begin("set of a new row", after)
-	obj := mapping(v)
-	obj.path = fmt.Sprintf("%s%d.", mappings, row)
+	names := tables[l.table]
+	obj := object{fmt.Sprintf("%s%d.", l.table, row), [][2]string{{names[0], v}, {names[1], v}}}
 	_, err := l.face.set(ctx, []object{obj}, false, v)
 	return l.end(o, err, false)
 }
@@ -287,7 +288,7 @@ func (l *lane) deleteRows(ctx context.Context) bool {
 		after.key = l.next()
 	}
 	o := l.begin(fmt.Sprintf("delete of %d rows", len(nums)), after)
-	return l.end(o, l.face.del(ctx, nums, after.key), false)
+	return l.end(o, l.face.del(ctx, l.table, nums, after.key), false)
 }
 
 func (l *lane) setShared(ctx context.Context) bool {
@@ -303,5 +304,11 @@ func (l *lane) setShared(ctx context.Context) bool {
 	l.judge.writes = append(l.judge.writes, o)
 	l.judge.mu.Unlock()
 	_, err := l.face.set(ctx, []object{client(l.judge.sharedA, v), client(l.judge.sharedB, v)}, false, v)
-	return l.end(o, err, false)
+	if !l.end(o, err, false) {
+		return false
+	}
+	if f, ok := l.face.(*acsFace); ok && f.renew != nil { // what a session has written is held until its end
+		return f.renew(ctx) == nil
+	}
+	return true
 }

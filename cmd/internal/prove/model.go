@@ -16,8 +16,20 @@ import (
 const (
 	clients  = "Device.Time.Client."
 	mappings = "Device.NAT.PortMapping."
+	users    = "Device.Users.User." // the ACS's rows: what a session adds to holds the table for everybody else
 	keyPath  = "Device.ManagementServer.ParameterKey"
 )
+
+// tables are those that rows are added to, with the two parameters that say who a row belongs to.
+var tables = map[string][2]string{mappings: {"Description", "InternalClient"}, users: {"Username", "Language"}}
+
+// rowID is a row of one of the tables.
+type rowID struct {
+	table string
+	i     uint32
+}
+
+func (r rowID) String() string { return fmt.Sprintf("%s%d.", r.table, r.i) }
 
 // state is what one lane's part of the device holds.
 type state struct {
@@ -60,12 +72,12 @@ type op struct {
 // view is what was read of the device, from any side.
 type view struct {
 	time   map[int][2]string // Servers, Burst
-	rows   map[uint32][2]string
+	rows   map[rowID][2]string
 	key    string
 	hasKey bool
 }
 
-func newView() *view { return &view{time: map[int][2]string{}, rows: map[uint32][2]string{}} }
+func newView() *view { return &view{time: map[int][2]string{}, rows: map[rowID][2]string{}} }
 
 // add takes one parameter.
 func (v *view) add(path, value string) {
@@ -85,17 +97,22 @@ func (v *view) add(path, value string) {
 		}
 		v.time[i] = r
 	}
-	if rest, ok := strings.CutPrefix(path, mappings); ok {
+	for table, names := range tables {
+		rest, ok := strings.CutPrefix(path, table)
+		if !ok {
+			continue
+		}
 		num, leaf, _ := strings.Cut(rest, ".")
 		i, _ := strconv.ParseUint(num, 10, 32)
-		r := v.rows[uint32(i)]
+		id := rowID{table, uint32(i)}
+		r := v.rows[id]
 		switch leaf {
-		case "Description":
+		case names[0]:
 			r[0] = value
-		case "InternalClient":
+		case names[1]:
 			r[1] = value
 		}
-		v.rows[uint32(i)] = r
+		v.rows[id] = r
 	}
 }
 
@@ -110,10 +127,12 @@ func viewOfValues(values map[string]string) *view {
 // viewOfStore reads a database as it lies there.
 func viewOfStore(ver *store.Version) *view {
 	v := newView()
-	for _, i := range ver.Instances(mappings) {
-		v.rows[i] = [2]string{}
+	for table := range tables {
+		for _, i := range ver.Instances(table) {
+			v.rows[rowID{table, i}] = [2]string{}
+		}
 	}
-	for _, below := range []string{clients, mappings} {
+	for _, below := range []string{clients, mappings, users} {
 		ver.Walk(below, func(path string, l store.Leaf) bool { v.add(path, l.Value); return true })
 	}
 	if l, ok := ver.Leaf(keyPath); ok {
@@ -140,8 +159,10 @@ func (l *lane) differs(v *view, s *state) string {
 	}
 	found := map[string]uint32{}
 	raw := int64(-1)
-	for i, r := range v.rows {
+	for id, r := range v.rows {
+		i := id.i
 		switch {
+		case id.table != l.table:
 		case r[0] == "" && r[1] == "":
 			if l.keyed { // only the ACS adds rows without parameters
 				if raw >= 0 {
@@ -151,7 +172,7 @@ func (l *lane) differs(v *view, s *state) string {
 			}
 		case strings.HasPrefix(r[0], l.name+"-") || strings.HasPrefix(r[1], l.name+"-"):
 			if r[0] != r[1] {
-				return fmt.Sprintf("%s%d. is half: %q and %q", mappings, i, r[0], r[1])
+				return fmt.Sprintf("%s is half: %q and %q", id, r[0], r[1])
 			}
 			if _, twice := found[r[0]]; twice {
 				return fmt.Sprintf("row %s is there twice", r[0])
@@ -177,12 +198,12 @@ func (l *lane) differs(v *view, s *state) string {
 
 // learn fills in instance numbers that no answer told.
 func (l *lane) learn(v *view, s *state) {
-	for i, r := range v.rows {
+	for id, r := range v.rows {
 		if _, ours := s.rows[r[0]]; ours {
-			s.rows[r[0]] = i
+			s.rows[r[0]] = id.i
 		}
-		if r[0] == "" && r[1] == "" && l.keyed {
-			s.raw = int64(i)
+		if r[0] == "" && r[1] == "" && id.table == l.table && l.keyed {
+			s.raw = int64(id.i)
 		}
 	}
 }
@@ -192,14 +213,14 @@ type judge struct {
 	sharedA, sharedB int // rows of clients that everybody writes
 
 	mu     sync.Mutex
-	used   map[uint32]string // instance -> label of the row that had it
-	writes []*op             // to the shared pair
-	counts map[string]int    // of operations, by what and outcome
-	seen   error             // the first violation found while writing
+	used   map[rowID]string // label of the row that had a number
+	writes []*op            // to the shared pair
+	counts map[string]int   // of operations, by what and outcome
+	seen   error            // the first violation found while writing
 }
 
 func newJudge(sharedA, sharedB int) *judge {
-	return &judge{sharedA: sharedA, sharedB: sharedB, used: map[uint32]string{}, counts: map[string]int{}}
+	return &judge{sharedA: sharedA, sharedB: sharedB, used: map[rowID]string{}, counts: map[string]int{}}
 }
 
 // fail notes a violation.
@@ -234,12 +255,12 @@ func owner(label string) string {
 }
 
 // take notes that a row has an instance number; fresh: it was just added, so nobody may have had it. Instance numbers are never reused.
-func (j *judge) take(i uint32, label string, fresh bool) error {
+func (j *judge) take(i rowID, label string, fresh bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	was, ok := j.used[i]
 	if ok && (fresh || was != owner(label)) {
-		return fmt.Errorf("instance number %d was %q's and is given to %q", i, was, owner(label))
+		return fmt.Errorf("instance number of %s was %q's and is given to %q", i, was, owner(label))
 	}
 	j.used[i] = owner(label)
 	return nil
@@ -303,7 +324,7 @@ func (j *judge) check(v *view, lanes []*lane, at int64) ([]*state, error) {
 	for i, r := range v.rows {
 		ours := func(l *lane) bool { return strings.HasPrefix(r[0], l.name+"-") }
 		if r[0] != "" && !slices.ContainsFunc(lanes, ours) {
-			return nil, fmt.Errorf("%s%d. belongs to nobody: %q", mappings, i, r[0])
+			return nil, fmt.Errorf("%s belongs to nobody: %q", i, r[0])
 		}
 	}
 	return out, nil

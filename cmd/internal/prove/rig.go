@@ -134,6 +134,10 @@ func (r *rig) configure(o rigOptions, ports [2]int) error {
 	if o.phase == "" {
 		o.phase = "dual-cwmp"
 	}
+	policyFile := filepath.Join(r.dir, "policy.toml")
+	if err := os.WriteFile(policyFile, []byte(policy), 0o600); err != nil {
+		return err
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `data = %q
 [device]
@@ -145,7 +149,6 @@ serial_number    = "PROVE1"
 software_version = "1.0.0"
 [bridge]
 phase = %q
-commits_per_second = 0
 %s
 [cwmp]
 url                       = %q
@@ -162,10 +165,11 @@ level = "info"
 [max_rows]
 "Device.Time.Client." = %d
 "Device.NAT.PortMapping." = 1000
+"Device.Users.User." = 100
 [factory]
 "Device.ManagementServer.ConnectionRequestUsername" = %q
 "Device.ManagementServer.ConnectionRequestPassword" = %q
-`, r.agent.Data, oui, o.phase, o.bridge, r.acs.URL(), r.crAddr, agentEndpoint, o.journal, clientRows, crUser, crPassword)
+`, r.agent.Data, oui, o.phase, fmt.Sprintf("policy = %q\n", policyFile)+o.bridge, r.acs.URL(), r.crAddr, agentEndpoint, o.journal, clientRows, crUser, crPassword)
 	for i := 1; i <= clientRows; i++ {
 		fmt.Fprintf(&b, "\"%s%d.Enable\" = \"true\"\n", clients, i)
 	}
@@ -175,16 +179,27 @@ level = "info"
 	return os.WriteFile(r.agent.Config, []byte(b.String()), 0o600)
 }
 
-// lastWins is the rule for what everybody writes.
-const lastWins = `
-[[bridge.rule]]
-id          = "last-time"
-path        = "Device.Time."
+// policy lets the last one win where the lanes write, without an end: they are no fight.
+const policy = `version = 1
+name = "prove"
+[defaults]
+on_conflict = "priority"
+[classes]
+main = ["usp:self::prove-a", "usp:self::prove-b"]
+user = ["cli"]
+[order]
+cwmp-only = ["acs", "user"]
+shadow    = ["acs", "user"]
+dual-cwmp = ["acs", "main", "user", "apps"]
+dual-usp  = ["main", "acs", "user", "apps"]
+usp-only  = ["main", "user", "apps"]
+[[rule]]
+id          = "last"
+path        = "Device.{Time.Client,NAT.PortMapping,Users.User}.**"
 on_conflict = "last"
-[[bridge.rule]]
-id          = "last-nat"
-path        = "Device.NAT."
-on_conflict = "last"
+damp        = false
+[limits]
+commits_per_second = 0
 `
 
 func (r *rig) database() string { return filepath.Join(r.agent.Data, "twinspan.db") }
@@ -268,7 +283,7 @@ func (r *rig) newSession(ctx context.Context, release *func()) error {
 
 // read gets what the judge wants to see from one Controller.
 func readUSP(ctx context.Context, c *controller.Controller) (map[string]string, error) {
-	return c.Get(ctx, clients, mappings)
+	return c.Get(ctx, clients, mappings, users)
 }
 
 // upload asks for a file and notes its key as owed. An answer that is lost owes nothing.
