@@ -279,7 +279,7 @@ func newTapped(ctx context.Context, o Options, journal int) (_ *tapped, err erro
 	if p.hold, _, err = p.r.up(ctx); err != nil {
 		return nil, err
 	}
-	p.acs = &acsFace{device: p.r.device, every: 15}
+	p.acs = &acsFace{device: p.r.device, every: 25}
 	p.acs.renew = func(ctx context.Context) error { return p.r.newSession(ctx, &p.hold) }
 	row := 1
 	for _, f := range []struct {

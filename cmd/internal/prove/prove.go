@@ -43,6 +43,7 @@ var proofs = []proof{
 	{"kill", "no acknowledged write is lost, none is half, whenever the agent is killed", kill},
 	{"io", "a disk that fails anywhere: a clear error, reads go on, and nothing acknowledged is lost", faults},
 	{"image", "the same for every file that a power cut can leave", image},
+	{"linear", "concurrent reads and writes over both protocols are one after the other, and a session sees only itself", linear},
 }
 
 // Names of the proofs, in their order.
