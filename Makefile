@@ -14,6 +14,8 @@ AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(OMIT) -gcflags='all=-l -d=maxsh
 OUT ?= bin/twinspan
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
+PROVE_ROUNDS ?= 2000
+PROVE_TESTS := ^Test(Kill|PowerLoss|Corrupt|CommitFails|Model.*|Linearizable.*|Shield|Replay.*|Damping|SixteenHotWriters|SomeManagerStaysReachable|ExplorationFindsPlantedFaults|PowerCutInsideTheWindow)$$
 
 .PHONY: help build agent sandbox conform conform-cwmp test test-short lint generate check-generate cross qemu fuzz bench peers clean
 
@@ -49,6 +51,11 @@ test: peers build ## everything, race detector on, real peers included
 	go test -race -timeout 15m ./...
 	$(MAKE) fuzz FUZZTIME=3s
 	bin/twinspan-lab sandbox
+	bin/twinspan-lab prove --rounds 150
+
+prove: build ## the proofs for long: crashes, images of power cuts, failing disks, races, phases (docs/proofs.md; PROVE_ROUNDS=2000)
+	bin/twinspan-lab prove --rounds $(PROVE_ROUNDS)
+	TWINSPAN_KILL_ROUNDS=500 TWINSPAN_PROVE=$(PROVE_ROUNDS) go test -count=1 -timeout 60m -v -run '$(PROVE_TESTS)' ./store ./bridge ./bridge/migration | grep -v '^=== '
 
 test-short: ## the same without race detector, fuzzing and sandbox
 	go test -timeout 10m ./...

@@ -1,12 +1,14 @@
 package prove
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -31,22 +33,21 @@ type piece struct {
 
 // disk is what a crash may leave: pieces that are there for sure, applied to bytes, and pieces that may be there.
 type disk struct {
-	bytes   []byte
+	bytes   []byte // up to the last one that was ever written
+	size    int64  // of the file, which grows in large steps that hold nothing
 	pending []piece
 }
 
 func (d *disk) apply(p piece) {
 	if p.cut {
-		if p.off < int64(len(d.bytes)) {
-			d.bytes = d.bytes[:p.off]
-		} else {
-			d.bytes = append(d.bytes, make([]byte, p.off-int64(len(d.bytes)))...)
-		}
+		d.size, d.bytes = p.off, d.bytes[:min(p.off, int64(len(d.bytes)))]
 		return
 	}
-	if over := p.off + int64(len(p.data)) - int64(len(d.bytes)); over > 0 {
+	end := p.off + int64(len(p.data))
+	if over := end - int64(len(d.bytes)); over > 0 {
 		d.bytes = append(d.bytes, make([]byte, over)...)
 	}
+	d.size = max(d.size, end)
 	copy(d.bytes[p.off:], p.data)
 }
 
@@ -95,14 +96,22 @@ func (d *disk) split(size int64) []piece {
 }
 
 // image is the disk with some of the pieces.
-func (d *disk) image(pieces []piece, has func(i int) bool) []byte {
-	img := disk{bytes: append(make([]byte, 0, len(d.bytes)+1<<16), d.bytes...)}
+func (d *disk) image(pieces []piece, has func(i int) bool) *disk {
+	img := &disk{bytes: append(make([]byte, 0, len(d.bytes)+1<<16), d.bytes...), size: d.size}
 	for i, p := range pieces {
 		if has(i) {
 			img.apply(p)
 		}
 	}
-	return img.bytes
+	return img
+}
+
+// write makes the file.
+func (d *disk) write(path string) error {
+	if err := os.WriteFile(path, d.bytes, 0o600); err != nil {
+		return err
+	}
+	return os.Truncate(path, d.size)
 }
 
 // maxExhaustive is how many pieces are tried in all combinations.
@@ -110,7 +119,7 @@ const maxExhaustive = 8
 
 // crashes calls visit for files that a power cut after the first n calls may leave: none, all, each one alone, all but each one, and
 // random subsets, in pieces of 512 bytes and of pages; all subsets of the pages where they are few and all is set.
-func (d *disk) crashes(rnd *rand.Rand, random int, all bool, visit func(kind string, img []byte) error) error {
+func (d *disk) crashes(rnd *rand.Rand, random int, all bool, visit func(kind string, img *disk) error) error {
 	try := func(kind string, pieces []piece, has func(i int) bool) error {
 		return visit(kind, d.image(pieces, has))
 	}
@@ -174,19 +183,19 @@ func newOpener() (*opener, error) {
 func (o *opener) close() { _ = os.RemoveAll(o.dir) }
 
 // open opens one image as the agent would, judges it, writes to it sometimes, and checks the file that is left.
-func (o *opener) open(kind string, img []byte, judge func(v *view) error) error {
+func (o *opener) open(kind string, img *disk, judge func(v *view) error) error {
 	o.mu.Lock()
 	o.n++
 	n := o.n
 	o.counts[kind]++
 	o.mu.Unlock()
 	path := filepath.Join(o.dir, fmt.Sprintf("%d.db", n))
-	if err := os.WriteFile(path, img, 0o600); err != nil {
+	if err := img.write(path); err != nil {
 		return err
 	}
 	bad := func(err error) error {
 		kept := filepath.Join(os.TempDir(), fmt.Sprintf("twinspan-image-%d.db", n))
-		if werr := os.WriteFile(kept, img, 0o600); werr != nil {
+		if werr := img.write(kept); werr != nil {
 			return errors.Join(err, werr)
 		}
 		return fmt.Errorf("%s: %w; the image is kept as %s", kind, err, kept)
@@ -215,25 +224,48 @@ func (o *opener) open(kind string, img []byte, judge func(v *view) error) error 
 	return os.Remove(path)
 }
 
-// walk goes through a stream and visits the crashes after every call from the first on that the lanes know of.
+// job is one image to be opened.
+type job struct {
+	kind string
+	img  *disk
+	at   int64
+	what callKind
+}
+
+// walk goes through a stream and opens what power cuts leave of it: after every call, or after one of every so many.
 func (o *opener) walk(ctx context.Context, st *stream, seed uint64, every, random int, judge func(at int64) func(v *view) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	jobs := make(chan job)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for j := range jobs {
+				if err := o.open(j.kind, j.img, judge(j.at)); err != nil {
+					cancel(fmt.Errorf("power cut after call %d of %d (%s): %w", j.at, len(st.calls), j.what, err))
+				}
+			}
+		})
+	}
 	rnd := rand.New(rand.NewPCG(seed, 7))
-	d := &disk{bytes: append([]byte(nil), st.base...)}
+	d := &disk{bytes: bytes.TrimRight(bytes.Clone(st.base), "\x00"), size: int64(len(st.base))}
 	for i := range st.calls {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		d.do(&st.calls[i], func() bool { return rnd.IntN(2) == 0 })
-		at := int64(i + 1)
-		if every > 1 && rnd.IntN(every) != 0 {
+		if every > 1 && rnd.IntN(every) != 0 || ctx.Err() != nil {
 			continue
 		}
-		err := d.crashes(rnd, random, rnd.IntN(16) == 0, func(kind string, img []byte) error { return o.open(kind, img, judge(at)) })
-		if err != nil {
-			return fmt.Errorf("power cut after call %d of %d (%s): %w", at, len(st.calls), st.calls[i].kind, err)
-		}
+		_ = d.crashes(rnd, random, rnd.IntN(16) == 0, func(kind string, img *disk) error {
+			select {
+			case jobs <- job{kind, img, int64(i + 1), st.calls[i].kind}:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
 	}
-	return nil
+	close(jobs)
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
 // tapped is an agent under the interposer with lanes that remember everything.
@@ -316,6 +348,9 @@ func (p *tapped) close() {
 	p.r.close()
 }
 
+// imagesPerRound of the proof kill, which sets the pace.
+const imagesPerRound = 5
+
 // image records workloads and opens what power cuts leave of them.
 func image(ctx context.Context, o Options, rounds int) (*Result, error) {
 	res := &Result{Name: "image"}
@@ -324,7 +359,7 @@ func image(ctx context.Context, o Options, rounds int) (*Result, error) {
 		return res, err
 	}
 	defer op.close()
-	target := 20 * rounds
+	target := imagesPerRound * rounds
 	counts := map[string]int{}
 	calls, runs := 0, 0
 	for op.n < target {

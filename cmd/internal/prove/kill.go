@@ -27,6 +27,9 @@ type killRun struct {
 	hold   func()
 	booted bool // it has answered its ACS once: no 0 BOOTSTRAP any more
 
+	// plant spoils the database of the dead agent: for the tests of the judge.
+	plant func() error
+
 	counts map[string]int
 	slow   time.Duration // slowest start
 }
@@ -178,6 +181,9 @@ func (k *killRun) round(ctx context.Context) error {
 		return k.j.seen
 	}
 	k.counts["killed while writing"]++
+	if k.plant != nil {
+		return k.plant()
+	}
 	return k.checkFile()
 }
 

@@ -80,7 +80,7 @@ func linear(ctx context.Context, o Options, rounds int) (*Result, error) {
 	defer func() { l.hold() }()
 	ops, undecided := 0, 0
 	planted, found := map[string]int{}, map[string]int{}
-	for h := range max(rounds/20, 4) {
+	for h := range max(rounds/50, 2) {
 		hist, err := l.run(ctx, o.Seed+uint64(h))
 		if err != nil {
 			return res, err

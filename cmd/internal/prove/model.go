@@ -18,6 +18,8 @@ const (
 	mappings = "Device.NAT.PortMapping."
 	users    = "Device.Users.User." // the ACS's rows: what a session adds to holds the table for everybody else
 	keyPath  = "Device.ManagementServer.ParameterKey"
+
+	defaultBurst = "8" // of Device.Time.Client.{i}.Burst, by the data model
 )
 
 // tables are those that rows are added to, with the two parameters that say who a row belongs to.
@@ -134,6 +136,11 @@ func viewOfStore(ver *store.Version) *view {
 	}
 	for _, below := range []string{clients, mappings, users} {
 		ver.Walk(below, func(path string, l store.Leaf) bool { v.add(path, l.Value); return true })
+	}
+	for i, r := range v.time {
+		if r[1] == "" {
+			v.time[i] = [2]string{r[0], defaultBurst} // not stored as long as nobody wants another value
+		}
 	}
 	if l, ok := ver.Leaf(keyPath); ok {
 		v.add(keyPath, l.Value)
