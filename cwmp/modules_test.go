@@ -190,6 +190,62 @@ func TestDU05Restart(t *testing.T) {
 	}
 }
 
+// outcomes is a simModules that knows what became of an operation.
+type outcomes struct {
+	simModules
+	known  map[string]soap.DUResult
+	forgot []string
+}
+
+func (o *outcomes) Change(ctx context.Context, op soap.DUOperation) (soap.DUResult, error) {
+	id := OperationID(ctx)
+	o.mu.Lock()
+	o.known[id] = soap.DUResult{CurrentState: "Installed", Version: "7", Resolved: true, StartTime: time.Unix(1e9, 0)}
+	o.mu.Unlock()
+	return o.simModules.Change(ctx, op)
+}
+
+func (o *outcomes) Outcome(id string) (soap.DUResult, error, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	res, ok := o.known[id]
+	return res, nil, ok
+}
+
+func (o *outcomes) Forget(_ context.Context, id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.known, id)
+	o.forgot = append(o.forgot, id)
+}
+
+// DU-05: an operation that was carried out right before the power cut is reported as what it was.
+func TestDU05Outcome(t *testing.T) {
+	t.Parallel()
+	mods := &outcomes{simModules: simModules{installed: map[string]string{}, block: make(chan struct{})}, known: map[string]soap.DUResult{}}
+	r := newServerRig(t, acs.Config{}, func(o *Options) { o.Modules = mods }, nil)
+	r.idle(1)
+	if _, err := r.call(&soap.ChangeDUState{CommandKey: "k", Operations: []soap.DUOperation{
+		{Kind: soap.Install, UUID: uuid1, URL: "http://h/a"}, {Kind: soap.Install, UUID: uuid2, URL: "http://h/b"}}}); err != nil {
+		t.Fatal(err)
+	}
+	r.rig.wait("the first operation", func() bool { mods.mu.Lock(); defer mods.mu.Unlock(); return mods.calls == 1 })
+	r.rig.stop()
+	mods.block = nil
+	r.rig.start()
+	r.rig.wait("the report", func() bool { return len(requestsOf[*soap.DUStateChangeComplete](r)) >= 1 })
+	m := requestsOf[*soap.DUStateChangeComplete](r)
+	first := m[len(m)-1].Results[0]
+	if len(m[len(m)-1].Results) != 2 || first.Fault.FaultCode != 0 || first.Version != "7" || first.CurrentState != "Installed" || first.StartTime.Unix() != 1e9 {
+		t.Errorf("%+v", m[len(m)-1])
+	}
+	mods.mu.Lock()
+	defer mods.mu.Unlock()
+	if len(mods.forgot) != 2 || mods.forgot[0] == mods.forgot[1] || !strings.HasSuffix(mods.forgot[0], "-0") || len(mods.known) != 0 || mods.calls != 2 {
+		t.Errorf("%+v", mods)
+	}
+}
+
 // Without an implementation the RPC does not exist; limits are kept.
 func TestDULimits(t *testing.T) {
 	t.Parallel()

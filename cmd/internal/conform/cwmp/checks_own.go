@@ -91,6 +91,8 @@ var ownChecks = map[string]check{
 		})
 	}},
 
+	"OWN-33": {limit: time.Minute, run: bigTree},
+
 	"OWN-40": {run: func(ctx context.Context, b *bench) error {
 		name := b.ms("PeriodicInformInterval")
 		if _, err := b.get(ctx, name); err != nil {
@@ -179,6 +181,7 @@ var ownChecks = map[string]check{
 	"OWN-51": {run: requestsInSession},
 	"OWN-52": {limit: 2 * time.Minute, run: idleConnections},
 	"OWN-53": {needs: []ability{canRestart}, run: cutInstall},
+	"OWN-55": {needs: []ability{canTrust}, limit: time.Minute, run: overXMPP},
 	"OWN-54": {needs: []ability{canRestart}, limit: time.Minute, run: cutWrites},
 }
 
@@ -626,4 +629,59 @@ func cutWrites(ctx context.Context, b *bench) error {
 		}
 	}
 	return nil
+}
+
+// bigTree makes a table long and compares what the two ways of reading say of it.
+func bigTree(ctx context.Context, b *bench) error {
+	table, _, err := b.table(ctx)
+	if err != nil {
+		return err
+	}
+	rows := 0
+	for ; rows < 400; rows++ {
+		if _, err := b.add(ctx, table, ""); faultCode(err) == soap.ResourcesExceeded {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	names, err := b.names(ctx, b.root, false)
+	if err != nil {
+		return err
+	}
+	values, err := b.values(ctx, b.root)
+	if err != nil {
+		return err
+	}
+	again, err := b.names(ctx, b.root, false)
+	if err != nil {
+		return err
+	}
+	b.observe("%d rows more: %d names, %d values in %.0f ms", rows, len(names), len(values), float64(time.Since(began).Microseconds())/1000)
+	stays, valued := map[string]bool{}, map[string]bool{} // processes come and go
+	for _, n := range again {
+		stays[n.Name] = true
+	}
+	for _, v := range values {
+		valued[v.Name] = true
+	}
+	for _, n := range names {
+		if stays[n.Name] && !strings.HasSuffix(n.Name, ".") && !valued[n.Name] {
+			return fmt.Errorf("%s has a name and no value", n.Name)
+		}
+	}
+	next, err := b.names(ctx, b.root, true)
+	if err != nil {
+		return err
+	}
+	for _, n := range next {
+		if rest := strings.TrimPrefix(n.Name, b.root); strings.Contains(strings.TrimSuffix(rest, "."), ".") {
+			return fmt.Errorf("NextLevel of the root lists %s", n.Name)
+		}
+	}
+	if next, err = b.names(ctx, table, true); err == nil && len(next) < rows {
+		err = fmt.Errorf("NextLevel of the table lists %d of %d rows", len(next), rows)
+	}
+	return err
 }
