@@ -191,6 +191,28 @@ func TestCommandsDoRealWork(t *testing.T) {
 	}
 }
 
+// A timer that was promised comes true though the agent ended meanwhile.
+func TestScheduleTimerOutlivesTheAgent(t *testing.T) {
+	m, r := newManager(t, "")
+	if _, _, err := m.Add(m.ctx, "Device.LocalAgent.Subscription.", map[string]string{"ID": "kept", "Enable": "true", "Persistent": "true",
+		"NotifType": "OperationComplete", "ReferenceList": "Device.ScheduleTimer()"}); err != nil {
+		t.Fatal(err)
+	}
+	key, row := m.begin("Device.ScheduleTimer()", map[string]string{"DelaySeconds": "3"})
+	m.Forget()
+	r.end()
+	r.start()
+	if err := m.WaitConnect(m.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := m.Value(m.ctx, row+"CommandKey"); err != nil || v != key {
+		t.Errorf("the Request row says %q %v", v, err)
+	}
+	if oc := m.end(key); oc.GetCmdFailure() != nil {
+		t.Errorf("%v", oc)
+	}
+}
+
 // Commands of one Controller are bounded in number, and each can be taken back.
 func TestCommandsAreBoundedAndCanceled(t *testing.T) {
 	m, _ := newManager(t, "")
