@@ -21,10 +21,10 @@ func smallRules(rescue string, auto Phase) *Rules {
 }
 
 // world is what may be the case outside.
-type world struct{ acs, usp, secure, dark bool }
+type world struct{ acs, usp, secure, dark, nameless bool }
 
 func (w world) facts(gate Verdict) Facts {
-	f := Facts{Controllers: 1, USPUp: w.usp, ACSKnown: true, ACSSecure: w.secure, ACSDown: !w.acs, WANUp: !w.dark, Stay: gate}
+	f := Facts{Controllers: 1, USPUp: w.usp, ACSKnown: !w.nameless, ACSSecure: w.secure, ACSDown: !w.acs, WANUp: !w.dark, Stay: gate}
 	for i := range f.Gates {
 		f.Gates[i] = gate
 	}
@@ -35,7 +35,8 @@ func worlds() (out []world) {
 	for i := range 8 {
 		out = append(out, world{acs: i&1 != 0, usp: i&2 != 0, secure: i&4 != 0})
 	}
-	return append(out, world{secure: true, dark: true}) // the line is down: nobody is there
+	return append(out, world{secure: true, dark: true}, // the line is down: nobody is there
+		world{nameless: true}, world{nameless: true, usp: true}) // no ACS was ever configured
 }
 
 // events is everything that anybody may do, and all that may befall the device. A power cut is a Start from the state
@@ -69,11 +70,14 @@ func node(s State) State {
 }
 
 // explore visits every state that can be reached, and tells how.
-func explore(t *testing.T, r *Rules, begin Phase, visit func(from State, ev Event, f Facts, w world, to State, c Change, err error)) map[State]string {
+func explore(t *testing.T, r *Rules, begin []Phase, visit func(from State, ev Event, f Facts, w world, to State, c Change, err error)) map[State]string {
 	t.Helper()
-	first := State{Phase: begin}
-	how := map[State]string{first: string(begin)}
-	queue := []State{first}
+	how := map[State]string{}
+	var queue []State
+	for _, p := range begin {
+		queue = append(queue, State{Phase: p})
+		how[State{Phase: p}] = string(p)
+	}
 	evs := events()
 	for len(queue) > 0 {
 		s := queue[0]
@@ -112,13 +116,15 @@ func TestSomeManagerStaysReachable(t *testing.T) {
 				continue // one does not depend on the other
 			}
 			r := smallRules(rescue, auto)
-			how := explore(t, r, bridge.PhaseCWMPOnly, func(from State, ev Event, f Facts, w world, to State, c Change, err error) {
+			steps := 0
+			how := explore(t, r, path, func(from State, ev Event, f Facts, w world, to State, c Change, err error) {
+				steps++
 				safe(t, from, ev, f, w, to, c, err)
 			})
 			if len(how) < 100 {
 				t.Fatalf("only %d states: the exploration is broken", len(how))
 			}
-			t.Logf("rescue %s, auto %q: %d states", rescue, auto, len(how))
+			t.Logf("rescue %s, auto %q: %d states, %d steps", rescue, auto, len(how), steps)
 			for s, way := range how {
 				for _, w := range worlds() {
 					for _, gate := range []Verdict{Unclear, Pass, Fail} {
