@@ -44,6 +44,7 @@ var proofs = []proof{
 	{"io", "a disk that fails anywhere: a clear error, reads go on, and nothing acknowledged is lost", faults},
 	{"image", "the same for every file that a power cut can leave", image},
 	{"linear", "concurrent reads and writes over both protocols are one after the other, and a session sees only itself", linear},
+	{"fair", "a war of two masters is stopped, and nobody waits for long beside hot writers", fair},
 }
 
 // Names of the proofs, in their order.

@@ -71,6 +71,7 @@ func TestKill(t *testing.T)   { short(t, kill, 200/slowdown) }
 func TestFaults(t *testing.T) { short(t, faults, 60/slowdown) }
 func TestImages(t *testing.T) { short(t, image, 120/slowdown) }
 func TestLinear(t *testing.T) { short(t, linear, 200/slowdown) }
+func TestFair(t *testing.T)   { short(t, fair, 200) }
 
 // TestKillFindsFaults: a database that lost acknowledged writes, and one with half of a write, are found out.
 func TestKillFindsFaults(t *testing.T) {

@@ -173,6 +173,9 @@ level = "info"
 	for i := 1; i <= clientRows; i++ {
 		fmt.Fprintf(&b, "\"%s%d.Enable\" = \"true\"\n", clients, i)
 	}
+	for i := 1; i <= fightRows; i++ {
+		fmt.Fprintf(&b, "\"Device.DHCPv4.Server.Pool.%d.LeaseTime\" = \"3600\"\n", i)
+	}
 	for i, id := range []string{controllerA, controllerB} {
 		fmt.Fprintf(&b, "[[usp.controller]]\nendpoint_id = %q\n[usp.controller.websocket]\nhost = \"127.0.0.1\"\nport = %d\npath = \"/usp\"\ntls = false\n", id, ports[i])
 	}
