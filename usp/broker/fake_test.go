@@ -18,7 +18,7 @@ const fakePath = "Device.X_FAKE."
 
 // fake is a Service by hand: what it answers, and whether at all, is the test's affair.
 type fake struct {
-	t   *testing.T
+	t   testing.TB
 	eid string
 	c   *uds.Client
 	ups chan bool // the link came up or went down

@@ -37,7 +37,7 @@ const (
 
 // rig is a device with a Broker, and two Controllers: one may do everything, one only read the clock's Time and Now().
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	engine *bridge.Engine
 	agent  *agent.Agent
@@ -51,14 +51,14 @@ type peer struct {
 	notes chan *uspmsg.Notify
 }
 
-func testLog(t *testing.T) *slog.Logger {
+func testLog(t testing.TB) *slog.Logger {
 	if os.Getenv("BROKER_TEST_LOG") != "" {
 		return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	return slog.New(slog.DiscardHandler)
 }
 
-func newRig(t *testing.T, adjust ...func(*broker.Options, *datamodel.Profile)) *rig {
+func newRig(t testing.TB, adjust ...func(*broker.Options, *datamodel.Profile)) *rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "broker") // short, for the length of socket paths
 	if err != nil {
@@ -184,7 +184,7 @@ func (r *rig) eventually(what string, fn func() bool) {
 }
 
 // note waits for a notification that fn accepts; others are skipped.
-func (p *peer) note(t *testing.T, what string, fn func(*uspmsg.Notify) bool) *uspmsg.Notify {
+func (p *peer) note(t testing.TB, what string, fn func(*uspmsg.Notify) bool) *uspmsg.Notify {
 	t.Helper()
 	timeout := time.After(patience)
 	for {
@@ -199,15 +199,15 @@ func (p *peer) note(t *testing.T, what string, fn func(*uspmsg.Notify) bool) *us
 	}
 }
 
-func must[T any](v T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
 		t.Helper()
 		check(t, err)
 		return v
 	}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
