@@ -174,8 +174,9 @@ func TestAServiceSpeaksForItselfOnly(t *testing.T) {
 
 // Services that do not answer, or nonsense, cost their own requests only.
 func TestServicesThatMisbehave(t *testing.T) {
+	t.Parallel() // mostly waiting
 	r := newRig(t, func(o *broker.Options, _ *datamodel.Profile) {
-		o.Limits.Time, o.Limits.CommandTime = 300*time.Millisecond, 300*time.Millisecond
+		o.Limits.Time, o.Limits.CommandTime = time.Second, time.Second
 	})
 	ctx := timed(t)
 	f := r.fake("self::fake")
@@ -183,6 +184,9 @@ func TestServicesThatMisbehave(t *testing.T) {
 	wants := func(what string, want uint32) {
 		t.Helper()
 		v, err := r.full.Value(ctx, fakePath+"A")
+		for n := 0; n < 2 && want == 0 && err != nil; n++ { // a busy machine may make a good service late
+			v, err = r.full.Value(ctx, fakePath+"A")
+		}
 		if code(err) != want || want == 0 && v != "v" {
 			t.Errorf("%s: %q %v, want %d", what, v, err, want)
 		}
