@@ -129,6 +129,9 @@ func (m *Manager) inWindow(ctx context.Context, command, bank string, w window, 
 			if e := sleep(ctx, min(time.Duration(try)*retryWait, time.Until(end))); e != nil {
 				return e
 			}
+			if !time.Now().Before(end) {
+				break
+			}
 		}
 		if err = m.ready(ctx, w, end); err == nil {
 			err = m.switchTo(ctx, command, bank)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 )
 
 // Hook is a platform whose banks a program handles. It is called with a verb behind its own arguments:
@@ -50,6 +51,7 @@ func (c *cutBuffer) Write(p []byte) (int, error) {
 
 func (h *Hook) run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, h.command[0], append(append([]string(nil), h.command[1:]...), args...)...)
+	cmd.WaitDelay = time.Second // for children of the program that keep its output open
 	var out, bad cutBuffer
 	cmd.Stdout, cmd.Stderr = &out, &bad
 	err := cmd.Run()
