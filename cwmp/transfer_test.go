@@ -481,6 +481,37 @@ func TestDL12Firmware(t *testing.T) {
 			t.Errorf("version %q", v)
 		}
 	})
+	// DL-12: what was found good and given up before the ACS heard of it is no success.
+	t.Run("given up before the ACS was reached", func(t *testing.T) {
+		t.Parallel()
+		in := &testInstaller{restart: true}
+		r := newRig(t, func(o *Options) { o.Installer = in }, nil)
+		r.rpc(download)
+		<-r.result
+		r.acs.mu.Lock()
+		refuse := true
+		r.acs.answer = func(int, *soap.Envelope) (int, *soap.Envelope, bool) { return 503, nil, refuse }
+		r.acs.mu.Unlock()
+		r.restart()
+		r.wait("the report of the new image", func() bool {
+			done := false
+			_ = r.cpe.call(r.ctx(), func() error { done = len(r.cpe.transfers) == 1 && r.cpe.transfers[0].State == transferDone; return nil })
+			return done
+		})
+		in.runs = errors.New("fell back")
+		r.acs.mu.Lock()
+		refuse = false
+		r.acs.mu.Unlock()
+		r.restart()
+		if tc := r.completed("FW"); tc.FaultStruct.FaultCode != 9010 {
+			t.Errorf("%+v", tc.FaultStruct)
+		}
+		for _, tc := range r.completes() {
+			if tc.FaultStruct.FaultCode == 0 {
+				t.Error("a success was told")
+			}
+		}
+	})
 	t.Run("the new image did not start", func(t *testing.T) {
 		t.Parallel()
 		in := &testInstaller{restart: true, runs: errors.New("old one runs")}

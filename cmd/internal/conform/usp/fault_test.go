@@ -176,6 +176,24 @@ var faults = []struct {
 		out["SuccessCount"] = "9"
 		return altered
 	})},
+	{"a failed transfer that is told as a success", []string{"9.6"}, lieNotify(func(n *uspmsg.Notify) action {
+		if n.GetEvent().GetEventName() != "TransferComplete!" {
+			return kept
+		}
+		n.GetEvent().Params["FaultCode"] = "0"
+		return altered
+	})},
+	{"an image with a wrong checksum that can be activated", []string{"9.6"}, lie((*uspmsg.Response).GetGetResp, func(r *uspmsg.GetResp) bool {
+		did := false
+		for _, o := range r.GetReqPathResults() {
+			for _, p := range o.GetResolvedPathResults() {
+				if p.GetResultParams()["Status"] == "ValidationFailed" {
+					p.ResultParams["Status"], did = "Available", true
+				}
+			}
+		}
+		return did
+	})},
 	{"an Error without its param_errs", []string{"1.3", "1.14"}, lieError(func(e *uspmsg.Error) bool { e.ParamErrs = nil; return true })},
 	{"a param_err with a code that does not fit", []string{"1.4"}, lieError(func(e *uspmsg.Error) bool {
 		if len(e.ParamErrs) == 0 {
