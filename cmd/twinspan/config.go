@@ -193,6 +193,7 @@ type FirmwareConfig struct {
 	Banks   string   `toml:"banks"`   // empty: none; simulated: two files in the data directory; command: a program
 	Command []string `toml:"command"` // of banks = "command"
 	Ask     []string `toml:"ask"`     // called with a UserMessage, exit status 0 is the user's consent; empty: nobody is asked
+	Idle    []string `toml:"idle"`    // exit status 0: the device is idle (windows of the mode WhenIdle); empty: it always is
 	// ConfirmWithin is how long a new image may take to reach a manager; default 10 min, 0 for ever.
 	ConfirmWithin *duration `toml:"confirm_within"`
 	TLS           TLSFiles  `toml:"tls"` // of file servers

@@ -57,13 +57,15 @@ func openImages(ctx context.Context, c *Config, log *slog.Logger) (*images, erro
 		o.Confirm = time.Duration(*d)
 	}
 	if ask := c.Firmware.Ask; len(ask) > 0 {
-		o.Ask = func(ctx context.Context, message string) (bool, error) {
-			err := exec.CommandContext(ctx, ask[0], append(append([]string(nil), ask[1:]...), message)...).Run()
-			var exit *exec.ExitError
-			if errors.As(err, &exit) {
-				return false, nil
+		o.Ask = func(ctx context.Context, message string) (bool, error) { return yes(ctx, ask, message) }
+	}
+	if idle := c.Firmware.Idle; len(idle) > 0 {
+		o.Idle = func(ctx context.Context) bool {
+			is, err := yes(ctx, idle)
+			if err != nil {
+				o.Log.Warn("the program that knows whether the device is idle does not run", "error", err)
 			}
-			return err == nil, err
+			return is
 		}
 	}
 	if i.simulated {
@@ -83,6 +85,18 @@ func openImages(ctx context.Context, c *Config, log *slog.Logger) (*images, erro
 		c.Device.SoftwareVersion = v
 	}
 	return i, nil
+}
+
+// yes runs a program; exit status 0 is a yes, others are a no.
+func yes(ctx context.Context, command []string, args ...string) (bool, error) {
+	cmd := exec.CommandContext(ctx, command[0], append(append([]string(nil), command[1:]...), args...)...)
+	cmd.WaitDelay = time.Second // for children that keep its output open
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // register makes the banks a provider of the engine, which has not started.
@@ -112,7 +126,7 @@ func (i *images) start(e *bridge.Engine, db *store.Store, inContact func() bool)
 	i.inContact = inContact
 	i.m.Attach(func(path string) string { l, _ := db.Head().Leaf(path); return l.Value })
 	e.AlsoObserve(func(o bridge.Observation) {
-		if o.OK && (o.Kind == bridge.SawController || o.Kind == bridge.SawSession || o.Kind == bridge.SawNotify) {
+		if o.OK && (o.Kind == bridge.SawSession || o.Kind == bridge.SawController && o.Class == bridge.ClassMain) {
 			i.m.Contact()
 		}
 	})

@@ -16,12 +16,12 @@ import (
 // leftOut is what `twinspan version` says that this build lacks; the conformance runner reads it.
 const leftOut = " without firmware"
 
-// images: this agent was built without the banks (docs/decisions/0009).
+// images: this agent was built without the banks (docs/decisions/0007).
 type images struct{}
 
 func openImages(_ context.Context, c *Config, _ *slog.Logger) (*images, error) {
 	if c.Firmware.Banks != "" {
-		return nil, errors.New(`firmware.banks: the banks are not in this build; make agent OMIT= builds one that has them`)
+		return nil, errors.New(`firmware.banks: the banks are not in this build, which was made with omit_firmware`)
 	}
 	return nil, nil
 }

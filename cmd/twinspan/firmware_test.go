@@ -222,6 +222,36 @@ func TestFirmwareByCWMP(t *testing.T) {
 	if p := c.next("moved").GetEvent().GetParams(); p["Command"] != "" || p["CommandKey"] != "" || p["Requestor"] != "" || p["FaultCode"] != "0" || p["Affected"] != imageRows+"2" || p["TransferURL"] != url+"2.0" {
 		t.Errorf("TransferComplete! %v", p)
 	}
+	// What a Controller has fetched is told to the ACS, if it wants to know.
+	if err := c.Set(c.ctx, map[string]string{"Device.DeviceInfo.ProvisioningCode": "wake-policy"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dev.SetValues(c.ctx, "", soap.ParameterValue{Name: "Device.ManagementServer.AutonomousTransferCompletePolicy.Enable", Value: "1", Type: soap.Boolean}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.Operate(c.ctx, imageRows+"1.Download()", "usp", map[string]string{"URL": url + "2.1", "AutoActivate": "false"}); err != nil {
+		t.Fatal(err)
+	}
+	told := func() *soap.AutonomousTransferComplete {
+		for _, m := range dev.Requests() {
+			if a, ok := m.(*soap.AutonomousTransferComplete); ok {
+				return a
+			}
+		}
+		return nil
+	}
+	for told() == nil {
+		if c.ctx.Err() != nil {
+			t.Fatal("no AutonomousTransferComplete")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if a := told(); !a.IsDownload || a.FileType != "1 Firmware Upgrade Image" || a.TransferURL != url+"2.1" || a.FaultStruct.FaultCode != 0 {
+		t.Errorf("%+v", a)
+	}
+	if p := c.next("moved").GetEvent().GetParams(); p["CommandKey"] != "usp" || p["Affected"] != imageRows+"1" {
+		t.Errorf("TransferComplete! %v", p)
+	}
 	// One that does not start: the old image runs, and the ACS never hears of a success.
 	if tc := download("BAD", "bad"); tc.CommandKey != "BAD" || tc.FaultStruct.FaultCode != 9010 || !strings.Contains(tc.FaultStruct.FaultString, "does not run") {
 		t.Errorf("%+v", tc)

@@ -116,11 +116,11 @@ func (m *Manager) activate(ctx context.Context, inv datamodel.Invocation, bank s
 // inWindow tries in one window, as often as it says.
 func (m *Manager) inWindow(ctx context.Context, command, bank string, w window, began time.Time) error {
 	at := w.start
-	if w.mode == anyTime { // not all devices of a fleet at the same time
+	if w.mode == anyTime { // TP-469 9.5; not all devices of a fleet at the same time
 		at += time.Duration(float64(w.end-w.start) / 2 * m.random())
 	}
 	if err := sleep(ctx, time.Until(began.Add(at))); err != nil {
-		return err
+		return err // TP-469 9.8
 	}
 	end := began.Add(w.end)
 	err := error(datamodel.Fail(datamodel.CommandFailed, "", "the window was over"))
@@ -147,7 +147,9 @@ func (m *Manager) inWindow(ctx context.Context, command, bank string, w window, 
 func (m *Manager) ready(ctx context.Context, w window, end time.Time) error {
 	switch w.mode {
 	case whenIdle:
-		for m.o.Idle != nil && !m.o.Idle() {
+		c, cancel := context.WithDeadline(ctx, end)
+		defer cancel()
+		for m.o.Idle != nil && !m.o.Idle(c) {
 			if err := sleep(ctx, min(idleLook, time.Until(end))); err != nil {
 				return err
 			}

@@ -41,7 +41,7 @@ func TestWindows(t *testing.T) {
 	idleAfter := func(d time.Duration) func() func(*Options) {
 		return func() func(*Options) {
 			began := time.Now()
-			return func(o *Options) { o.Idle = func() bool { return time.Since(began) >= d } }
+			return func(o *Options) { o.Idle = func(context.Context) bool { return time.Since(began) >= d } }
 		}
 	}
 	answers := func(list ...bool) func() func(*Options) {

@@ -95,7 +95,7 @@ func (m *Manager) writable(command, bank string, auto bool) error {
 	if bank == m.lay.Active && (len(m.lay.Banks) > 1 || !auto) { // TP-469 9.7
 		return datamodel.Fail(datamodel.CommandFailed, command, "this image runs and is not overwritten; download to another FirmwareImage")
 	}
-	if t := m.s.Trial; t != nil {
+	if t := m.onTrial(); t != nil {
 		return datamodel.Fail(datamodel.CommandFailed, command, "the change from "+t.From+" to "+t.To+" is not proven yet, and both images are needed until then")
 	}
 	return nil

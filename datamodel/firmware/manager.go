@@ -39,7 +39,7 @@ type Options struct {
 	// Reached reports whether a manager is at the other end right now; nil: only Contact counts.
 	Reached func() bool
 	// Idle is asked in windows of the mode WhenIdle; nil: always idle.
-	Idle func() bool
+	Idle func(ctx context.Context) bool
 	// Ask shows a message to the user and waits for his consent; nil: windows of the mode ConfirmationNeeded are refused.
 	Ask func(ctx context.Context, message string) (bool, error)
 	Log *slog.Logger // nil: no log
@@ -52,6 +52,7 @@ type Manager struct {
 	updated bool   // the image that runs is not the one that a manager knows
 	revert  string // why to go back at once
 	waiting atomic.Bool
+	heard   atomic.Bool // a manager, since Start
 	contact chan struct{}
 	end     context.Context
 	cancel  context.CancelFunc
@@ -257,6 +258,7 @@ func (m *Manager) Contact() {
 	if !m.waiting.Load() {
 		return
 	}
+	m.heard.Store(true)
 	select {
 	case m.contact <- struct{}{}:
 	default:
@@ -309,6 +311,22 @@ func (m *Manager) prove(trial bool) {
 func (m *Manager) confirm() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.proven()
+}
+
+// onTrial is the trial that is not decided. What a manager asks for may come before prove has taken in that he was heard. The caller
+// holds mu.
+func (m *Manager) onTrial() *trial {
+	if t := m.s.Trial; t != nil && t.To == m.lay.Active && t.BootID != m.lay.BootID && t.Reverting == "" && m.heard.Load() {
+		m.proven()
+	}
+	return m.s.Trial
+}
+
+func (m *Manager) proven() {
+	if m.s.Trial == nil && m.s.Known == m.running() || m.restarting {
+		return
+	}
 	m.s.Trial, m.s.Known = nil, m.running()
 	if m.save("confirmed") == nil {
 		m.log.Info("the firmware image has proven itself", "bank", m.lay.Active, "version", m.lay.bank(m.lay.Active).Version)
@@ -374,7 +392,7 @@ func (m *Manager) switchTo(ctx context.Context, command, bank string) error {
 		return datamodel.Fail(datamodel.CommandFailed, command, "the boot loader could not be told")
 	}
 	m.restarting = true
-	m.o.Restart(ctx, "firmware: "+bank+" is activated", false)
+	m.o.Restart(ctx, "firmware: "+bank+" is activated", false) // TP-469 9.3, 9.4
 	return nil
 }
 

@@ -114,7 +114,7 @@ func (m *Manager) Prepare(_ context.Context, writes []datamodel.Write) error {
 			if err := m.bootable("", bank); err != nil || w.Value == "" {
 				return datamodel.Fail(datamodel.InvalidValue, w.Path, "it must name an image whose Status is Available or Active")
 			}
-			if t := m.s.Trial; t != nil && t.BootID != m.lay.BootID && bank != t.To {
+			if t := m.onTrial(); t != nil && t.BootID != m.lay.BootID && bank != t.To {
 				return datamodel.Fail(datamodel.InvalidValue, w.Path, "the image that runs is not proven yet")
 			}
 		case name == "Available" && w.Value == "false" && (bank == m.lay.Active || bank == m.s.Boot):

@@ -51,6 +51,20 @@ func TestNewImageProvesItself(t *testing.T) {
 	}
 }
 
+// What the first manager asks for counts him as reached, however fast it comes.
+func TestFirstContactAsksForMore(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Confirm = time.Hour })
+	r.deploy("2", "2.0.0", true)
+	r.start()
+	r.m.waiting.Store(true) // as after Start, but nobody listens yet
+	r.m.Contact()
+	r.m.o.Fetch = give(Image("2.1.0", nil, true))
+	if err := r.run(t.Context(), "1", "Download()", map[string]string{"URL": "http://h/x", "AutoActivate": "false"}); err != nil {
+		t.Error(err)
+	}
+	r.wants("1", available, "2.1.0")
+}
+
 func TestReachedWithoutARecord(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Confirm, o.Reached = time.Hour, func() bool { return true } })
 	r.deploy("2", "2.0.0", true)

@@ -130,7 +130,7 @@ func (a *Agent) complete(req *asyncRequest, ev bridge.Event) {
 	a.requests.drop(req) // first, so that who was told finds it gone
 	a.engine.Emit(ev)
 	a.rowChanged(req.row(), false)
-	a.transferred(req, ev)
+	a.transferred(req, ev) // TP-469 9.3, 9.6
 }
 
 // transferred tells of the end of a command that moves a file.
