@@ -217,7 +217,7 @@ func TestPlantedFaults(t *testing.T) {
 		"BLK-01":  match("GetParameterValuesResponse", `(BulkData\.Protocols</Name>\s*<Value[^>]*>)[^<]*`, "${1}HTTP"), // said, not done
 		"OWN-02": func(x *exchange) {
 			if c := x.Header.Get("Cookie"); c != "" {
-				x.Header.Set("Cookie", c+"; secure=1")
+				x.Header.Set("Cookie", c+"; gone=1")
 			}
 		},
 		"OWN-26": in("GetParameterValuesResponse", "two  spaces", "two spaces"),
