@@ -15,7 +15,7 @@ OUT ?= bin/twinspan
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 5s
 PROVE_ROUNDS ?= 2000
-PROVE_TESTS := ^Test(Kill|PowerLoss|Corrupt|CommitFails|Model.*|Linearizable.*|Shield|Replay.*|Damping|SixteenHotWriters|SomeManagerStaysReachable|ExplorationFindsPlantedFaults|PowerCutInsideTheWindow)$$
+PROVE_TESTS := ^Test(Kill|PowerLoss|Corrupt|CommitFails|Model|ModelFile|ModelMemory|Linearizable|LinearizableFindsFaults|Shield|Replay|ReplayFindsFaults|Damping|SixteenHotWriters|SomeManagerStaysReachable|ExplorationFindsPlantedFaults|PowerCutInsideTheWindow)$$
 
 .PHONY: help build agent sandbox conform conform-cwmp test test-short lint generate check-generate cross qemu fuzz bench peers clean
 
@@ -55,7 +55,8 @@ test: peers build ## everything, race detector on, real peers included
 
 prove: build ## the proofs for long: crashes, images of power cuts, failing disks, races, phases (docs/proofs.md; PROVE_ROUNDS=2000)
 	bin/twinspan-lab prove --rounds $(PROVE_ROUNDS)
-	TWINSPAN_KILL_ROUNDS=500 TWINSPAN_PROVE=$(PROVE_ROUNDS) go test -count=1 -timeout 60m -v -run '$(PROVE_TESTS)' ./store ./bridge ./bridge/migration | grep -v '^=== '
+	set -o pipefail; TWINSPAN_KILL_ROUNDS=500 go test -count=1 -timeout 60m -v -run '$(PROVE_TESTS)' ./store ./bridge -rapid.checks=1000 | grep -v '^=== '
+	set -o pipefail; go test -count=1 -timeout 60m -v -run '$(PROVE_TESTS)' ./bridge/migration | grep -v '^=== '
 
 test-short: ## the same without race detector, fuzzing and sandbox
 	go test -timeout 10m ./...
