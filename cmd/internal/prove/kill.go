@@ -72,7 +72,7 @@ func kill(ctx context.Context, o Options, rounds int) (*Result, error) {
 	}
 	res.Cases = counts["rounds"]
 	delete(counts, "rounds")
-	res.say("%d rounds of SIGKILL on %d agents: %s", res.Cases, agents, pick(counts, "killed while writing", "killed while starting", "killed inside a confirm window", "started"))
+	res.say("%d rounds of SIGKILL on %d agents: %s", res.Cases, agents, pick(counts, "killed while writing", "killed while starting", "killed inside the confirm window of a phase", "killed inside the confirm window of a change", "started"))
 	res.say("operations: %s", pick(counts, "acknowledged", "unanswered", "refused"))
 	res.say("acknowledged in detail: %s", detail(counts))
 	res.say("checked: %s", pick(counts, "views over CWMP", "views over USP", "store checks", "uploads whose TransferComplete came"))
@@ -240,6 +240,9 @@ func (k *killRun) verify(ctx context.Context) error {
 	for i, l := range k.lanes {
 		l.settle(states[i], seen)
 	}
+	if v := seen.time[confirmRow]; v[0] != "" {
+		return fmt.Errorf("a change that nobody confirmed is still there after a restart: %q", v[0])
+	}
 	if phase, err := k.phase(ctx); err != nil || phase != "dual-cwmp" {
 		return fmt.Errorf("the phase is %q after a restart inside the confirm window, not dual-cwmp (%w)", phase, err)
 	}
@@ -252,15 +255,26 @@ func (k *killRun) phase(ctx context.Context) (string, error) {
 	return k.r.a.Value(ctx, migrationObject+"Phase")
 }
 
-// window opens a confirm window: a move to dual-usp that a restart must undo.
+// window opens a confirm window, that of a move to dual-usp or of an ordinary change: a restart must undo it.
 func (k *killRun) window(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if k.rnd.IntN(2) == 0 {
+		v := fmt.Sprintf("window-%d", k.clock.Add(1))
+		if _, err := (uspFace{k.r.a}).set(ctx, []object{client(confirmRow, v)}, false, ""); err != nil {
+			return fmt.Errorf("a change that wants a confirmation: %w", err)
+		}
+		if got, err := k.r.b.Value(ctx, fmt.Sprintf("%s%d.Servers", clients, confirmRow)); err != nil || got != v {
+			return fmt.Errorf("a change in its confirm window reads %q, not %q (%w)", got, v, err)
+		}
+		k.counts["killed inside the confirm window of a change"]++
+		return nil
+	}
 	out, _, err := k.r.a.Operate(ctx, migrationObject+"RequestPhase()", "prove", map[string]string{"Phase": "dual-usp"})
 	if err != nil || out["Token"] == "" {
 		return fmt.Errorf("asking for dual-usp: %w (%v)", err, out)
 	}
-	k.counts["killed inside a confirm window"]++
+	k.counts["killed inside the confirm window of a phase"]++
 	return nil
 }
 

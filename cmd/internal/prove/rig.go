@@ -201,9 +201,18 @@ id          = "last"
 path        = "Device.{Time.Client,NAT.PortMapping,Users.User}.**"
 on_conflict = "last"
 damp        = false
+[[rule]]
+id          = "window"
+path        = "Device.Time.Client.37.**"
+on_conflict = "last"
+damp        = false
+confirm     = true
 [limits]
 commits_per_second = 0
 `
+
+// confirmRow is a row of clients whose changes want a confirmation: a crash before it takes them back.
+const confirmRow = 37
 
 func (r *rig) database() string { return filepath.Join(r.agent.Data, "twinspan.db") }
 func (r *rig) socket() string   { return filepath.Join(r.agent.Data, "twinspan.sock") }
