@@ -97,8 +97,12 @@ func faults(ctx context.Context, o Options, rounds int) (*Result, error) {
 	if err := f.grow(ctx, o); err != nil {
 		return res, err
 	}
+	if err := f.births(ctx, o, max(1, 600/rounds)); err != nil {
+		return res, err
+	}
 	res.Cases = f.counts["faults met"]
-	res.say("%d disk faults met by the running agent: %s", res.Cases, totals(f.counts))
+	delete(f.counts, "faults met")
+	res.say("%d disk faults met by the running or starting agent: %s", res.Cases, totals(f.counts))
 	res.say("answers to the writers: %s", totals(f.codes))
 	res.say("%d images of power cuts among %d calls, with pages forgotten after failed syncs: %s", op.n, calls, totals(op.counts))
 	return res, nil
@@ -231,7 +235,7 @@ func (f *faultRun) growOnce(ctx context.Context, o Options, kind callKind, errno
 	})
 	acked, failures := map[int]string{}, 0
 	unsure := map[int]bool{}
-	for row := 1; row <= clientRows; row++ {
+	for row := 1; row < confirmRow; row++ {
 		v := strings.Repeat(string(rune('a'+row%26)), bigValue)
 		_, err := uspFace{p.r.a}.set(ctx, []object{{fmt.Sprintf("%s%d.", clients, row), [][2]string{{"Servers", v}}}}, false, "")
 		if err == nil {
@@ -249,7 +253,7 @@ func (f *faultRun) growOnce(ctx context.Context, o Options, kind callKind, errno
 		unsure[row] = true
 		for row, v := range acked {
 			if got, err := p.r.b.Value(ctx, fmt.Sprintf("%s%d.Servers", clients, row)); err != nil || got != v {
-				return fmt.Errorf("row %d reads otherwise than acknowledged (%w)", row, err)
+				return fmt.Errorf("row %d reads otherwise than acknowledged (%v)", row, err)
 			}
 			f.counts["reads while the disk was bad"]++
 		}
@@ -278,12 +282,12 @@ func (p *tapped) afterGrowing(ctx context.Context, acked map[int]string, unsure 
 	}
 	for row, v := range acked {
 		if got, err := p.r.a.Value(ctx, fmt.Sprintf("%s%d.Servers", clients, row)); err != nil || got != v {
-			return fmt.Errorf("row %d was acknowledged and is lost (%w)", row, err)
+			return fmt.Errorf("row %d was acknowledged and is lost (%v)", row, err)
 		}
 	}
 	for row := range unsure {
 		if v, err := p.r.a.Value(ctx, fmt.Sprintf("%s%d.Servers", clients, row)); err != nil || v != "" && len(v) != bigValue {
-			return fmt.Errorf("row %d has half a value of %d bytes (%w)", row, len(v), err)
+			return fmt.Errorf("row %d has half a value of %d bytes (%v)", row, len(v), err)
 		}
 	}
 	_, err = uspFace{p.r.a}.set(ctx, []object{client(1, "well-1")}, false, "")

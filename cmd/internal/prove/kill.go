@@ -244,7 +244,7 @@ func (k *killRun) verify(ctx context.Context) error {
 		return fmt.Errorf("a change that nobody confirmed is still there after a restart: %q", v[0])
 	}
 	if phase, err := k.phase(ctx); err != nil || phase != "dual-cwmp" {
-		return fmt.Errorf("the phase is %q after a restart inside the confirm window, not dual-cwmp (%w)", phase, err)
+		return fmt.Errorf("the phase is %q after a restart inside the confirm window, not dual-cwmp (%v)", phase, err)
 	}
 	return nil
 }
@@ -265,14 +265,14 @@ func (k *killRun) window(ctx context.Context) error {
 			return fmt.Errorf("a change that wants a confirmation: %w", err)
 		}
 		if got, err := k.r.b.Value(ctx, fmt.Sprintf("%s%d.Servers", clients, confirmRow)); err != nil || got != v {
-			return fmt.Errorf("a change in its confirm window reads %q, not %q (%w)", got, v, err)
+			return fmt.Errorf("a change in its confirm window reads %q, not %q (%v)", got, v, err)
 		}
 		k.counts["killed inside the confirm window of a change"]++
 		return nil
 	}
 	out, _, err := k.r.a.Operate(ctx, migrationObject+"RequestPhase()", "prove", map[string]string{"Phase": "dual-usp"})
 	if err != nil || out["Token"] == "" {
-		return fmt.Errorf("asking for dual-usp: %w (%v)", err, out)
+		return fmt.Errorf("asking for dual-usp: %v (%v)", err, out)
 	}
 	k.counts["killed inside the confirm window of a phase"]++
 	return nil
