@@ -91,6 +91,27 @@ var ownChecks = map[string]check{
 		})
 	}},
 
+	"OWN-34": {run: func(ctx context.Context, b *bench) error {
+		mark := b.tap.mark()
+		short, cancel := brief(ctx)
+		defer cancel()
+		_, err := b.edited(short, &soap.GetParameterValues{ParameterNames: []string{b.code()}}, func(s string) string {
+			return regexp.MustCompile(`(?s)<cwmp:ID.*</cwmp:ID>`).ReplaceAllString(s, "")
+		})
+		b.observe("the ACS says: %s", cutText(outcome(err), 100))
+		for _, x := range b.tap.since(mark) {
+			switch x.method() {
+			case "GetParameterValuesResponse":
+				if x.Envelope.Header.HasID {
+					return fmt.Errorf("the answer has the ID %q", x.Envelope.Header.ID)
+				}
+				return b.alive(ctx)
+			case "Fault":
+				return errors.New("it was refused")
+			}
+		}
+		return errors.New("it was not answered")
+	}},
 	"OWN-33": {limit: time.Minute, run: bigTree},
 
 	"OWN-40": {run: func(ctx context.Context, b *bench) error {

@@ -86,7 +86,7 @@ func option17(url, code, minimum, multiplier string) string {
 	return "OPTION_17=" + hex.EncodeToString(raw)
 }
 
-// needDiscovery is notApplicable for a CPE that does not look at what DHCP offers, which the first offer shows.
+// offer lets the DHCP client leave an offer; mark is before it.
 func (b *bench) offer(ctx context.Context, path, code string) (mark int, err error) {
 	d, err := b.ours()
 	if err != nil {

@@ -148,7 +148,7 @@ install = [%q]
 %s[factory]
 "Device.Time.Client.1.Enable" = "true"
 "Device.Time.Client.2.Enable" = "true"
-`, port, d.world.deviceKeys(), guardedPath, acsURL, secret, listenOn, port, d.world.cwmpKeys(d.dir), caFile, d.moduleKeys(), hook, d.world.hookKeys(d.dir))
+`, port, d.world.deviceKeys(), guardedPath, acsURL, secret, listenOn, port, d.world.cwmpKeys(d.dir), caFile, d.moduleKeys(), hook, d.world.hookKeys())
 	if err := os.WriteFile(filepath.Join(d.dir, "agent.toml"), []byte(text), 0o600); err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package conformcwmp
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -84,11 +83,11 @@ func (w world) cwmpKeys(dir string) string {
 	return ""
 }
 
-func (w world) hookKeys(dir string) string {
+func (w world) hookKeys() string {
 	if !w.reboots {
 		return ""
 	}
-	return fmt.Sprintf("reboot = [\"/bin/sh\", \"-c\", \"kill -9 $PPID\"]\n")
+	return "reboot = [\"/bin/sh\", \"-c\", \"kill -9 $PPID\"]\n"
 }
 
 // installScript is what the installed image changes: the next start is another software.
@@ -229,13 +228,4 @@ func (b *bench) ours() (*agentDriver, error) {
 		return nil, notShown("needs %s", canLease)
 	}
 	return d, nil
-}
-
-// awaitReboot is for worlds that reboot: the process ends by itself and is started again.
-func (b *bench) awaitReboot(ctx context.Context) error {
-	d, err := b.ours()
-	if err != nil {
-		return err
-	}
-	return d.rebooted(ctx)
 }
