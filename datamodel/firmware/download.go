@@ -197,9 +197,9 @@ func (o *order) verify(f *os.File) error {
 
 // put writes a checked file into a bank: what the Download of both protocols comes down to.
 func (m *Manager) put(ctx context.Context, command, bank, path string) error {
-	m.step("before the bank is written")
+	m.o.step("before the bank is written")
 	err := m.o.Banks.Write(ctx, bank, path)
-	m.step("the bank is written")
+	m.o.step("the bank is written")
 	if errors.Is(err, ErrImage) {
 		m.status(bank, validationFailed)
 		return &datamodel.Error{Reason: datamodel.CommandFailed, Path: command, Text: "the file is no image of this device", Err: err}

@@ -43,6 +43,8 @@ type Options struct {
 	// Ask shows a message to the user and waits for his consent; nil: windows of the mode ConfirmationNeeded are refused.
 	Ask func(ctx context.Context, message string) (bool, error)
 	Log *slog.Logger // nil: no log
+
+	step func(name string) // seam of the tests: called before and after whatever is written down
 }
 
 // Manager owns the images. Safe for concurrent use.
@@ -60,15 +62,17 @@ type Manager struct {
 
 	// Seams of the tests.
 	random                 func() float64
-	step                   func(name string)
 	revertWait, reachEvery time.Duration
 
-	mu         sync.Mutex
-	value      func(path string) string
-	s          *state
-	lay        Layout
-	busy       bool
-	restarting bool
+	mu    sync.Mutex
+	value func(path string) string
+	s     *state
+	lay   Layout
+	busy  bool
+	// chosen is the newest bank that Prepare let through, before what was in force then. What is applied anew after a restart is neither: the
+	// state knows better than the store, which does not hear of Activate().
+	chosen, before string
+	restarting     bool
 }
 
 const (
@@ -85,13 +89,16 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 	if o.MaxSize <= 0 {
 		o.MaxSize = DefaultMaxSize
 	}
+	if o.step == nil {
+		o.step = func(string) {}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("firmware: %w", err)
 	}
-	m := &Manager{o: o, log: o.Log, contact: make(chan struct{}, 1), random: rand.Float64, step: func(string) {},
+	m := &Manager{o: o, log: o.Log, contact: make(chan struct{}, 1), random: rand.Float64,
 		revertWait: revertWait, reachEvery: reachEvery}
 	m.end, m.cancel = context.WithCancel(context.Background())
 	var err error
@@ -178,7 +185,7 @@ func (m *Manager) judge(ctx context.Context) error {
 		if err := m.o.Banks.SetNext(ctx, m.lay.Active); err != nil {
 			return fmt.Errorf("firmware: boot loader: %w", err)
 		}
-		m.step("told the boot loader")
+		m.o.step("told the boot loader")
 		st := m.s.Banks[t.To]
 		st.Status, st.Log = activationFailed, reason
 		m.s.Trial = nil // BootFirmwareImage stays as it is (TR-181)
@@ -197,7 +204,7 @@ func (m *Manager) spool() string { return filepath.Join(m.o.Dir, "download.part"
 
 // save writes the state down. The caller holds mu, or is the only one.
 func (m *Manager) save(step string) error {
-	m.step("before " + step)
+	m.o.step("before " + step)
 	b, err := json.Marshal(m.s)
 	if err == nil {
 		err = replaceFile(filepath.Join(m.o.Dir, stateFile), b)
@@ -206,7 +213,7 @@ func (m *Manager) save(step string) error {
 		m.log.Error("the state of the firmware is not kept", "error", err)
 		return fmt.Errorf("firmware: state: %w", err)
 	}
-	m.step(step)
+	m.o.step(step)
 	return nil
 }
 
@@ -349,7 +356,7 @@ func (m *Manager) goBack(reason string) {
 		m.log.Error("the boot loader could not be told to go back", "error", err)
 		return
 	}
-	m.step("told the boot loader")
+	m.o.step("told the boot loader")
 	m.restarting = true
 	m.log.Error("the firmware image is given up", "bank", t.To, "reason", reason)
 	m.o.Restart(m.end, "firmware: "+reason, true)
@@ -372,7 +379,7 @@ func (m *Manager) arm(ctx context.Context, bank string) error {
 		m.s.Banks[bank].Status, m.s.Banks[bank].Log = activationFailed, "the boot loader could not be told"
 		return errors.Join(err, m.save("not armed"))
 	}
-	m.step("told the boot loader")
+	m.o.step("told the boot loader")
 	if m.s.Trial != nil {
 		m.s.Trial.Set = true
 		return m.save("set")

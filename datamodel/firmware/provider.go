@@ -117,6 +117,7 @@ func (m *Manager) Prepare(_ context.Context, writes []datamodel.Write) error {
 			if t := m.onTrial(); t != nil && t.BootID != m.lay.BootID && bank != t.To {
 				return datamodel.Fail(datamodel.InvalidValue, w.Path, "the image that runs is not proven yet")
 			}
+			m.chosen, m.before = bank, m.s.Boot
 		case name == "Available" && w.Value == "false" && (bank == m.lay.Active || bank == m.s.Boot):
 			return datamodel.Fail(datamodel.InvalidValue, w.Path, "this image runs, or is chosen for the next start")
 		}
@@ -129,11 +130,14 @@ func (m *Manager) Apply(ctx context.Context, writes []datamodel.Write) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, w := range writes {
-		if w.Path != info+"BootFirmwareImage" || w.Deleted || m.value == nil {
+		if w.Path != info+"BootFirmwareImage" || m.value == nil {
 			continue
 		}
 		bank := m.value(strings.TrimSuffix(w.Value, ".") + ".Name")
-		if m.lay.bank(bank) == nil || bank == m.s.Boot && (m.s.Trial != nil || bank == m.lay.Active) {
+		if w.Value == "" { // put back to where nobody had set it
+			bank = m.before
+		}
+		if m.lay.bank(bank) == nil || bank != m.chosen && bank != m.before || bank == m.s.Boot && (m.s.Trial != nil || bank == m.lay.Active) {
 			continue // done already
 		}
 		if err := m.arm(ctx, bank); err != nil {

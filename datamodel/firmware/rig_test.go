@@ -57,12 +57,9 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	o := r.o
-	o.Banks = banks
+	o.Banks, o.step = banks, r.step
 	if r.m, err = New(r.t.Context(), o); err != nil {
 		r.t.Fatal(err)
-	}
-	if r.step != nil {
-		r.m.step = r.step
 	}
 	r.m.revertWait, r.m.reachEvery = 10*time.Millisecond, 10*time.Millisecond
 	r.m.Attach(r.stored)

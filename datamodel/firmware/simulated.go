@@ -18,7 +18,9 @@ import (
 
 // Simulated is two banks in files: a device without a second flash partition, or a laboratory. Opening it is a start of the device. An
 // image is a line "twinspan-image VERSION SHA256" and a payload with that sum; one whose line ends in " unbootable" is valid and does
-// not start.
+// not start. By hand:
+//
+//	(printf 'twinspan-image 2.0.0 %s\n' "$(sha256sum <payload | cut -d' ' -f1)"; cat payload) >image
 type Simulated struct {
 	dir  string
 	boot simBoot

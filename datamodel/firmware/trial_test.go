@@ -190,6 +190,38 @@ func TestBootFirmwareImage(t *testing.T) {
 	r.proven()
 }
 
+// What the store has is applied anew after a restart and put back after a failure of somebody else: only the second counts.
+func TestBootFirmwareImageAppliedAnew(t *testing.T) {
+	r := newRig(t, nil)
+	write := func(value string) {
+		t.Helper()
+		if err := r.m.Apply(t.Context(), []datamodel.Write{{Path: info + "BootFirmwareImage", Value: value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chosen := func(row string) {
+		t.Helper()
+		if got := r.read("")["BootFirmwareImage"]; got != table+row {
+			t.Errorf("BootFirmwareImage is %s, want row %s", got, row)
+		}
+	}
+	r.deploy("2", "2.0.0", true)
+	r.boot()
+	write(table + "1") // what somebody had set before
+	chosen("2")
+	r.proven()
+	for _, old := range []string{"", table + "2"} {
+		if err := r.setBoot(table + "1"); err != nil {
+			t.Fatal(err)
+		}
+		chosen("1")
+		write(old)
+		chosen("2")
+	}
+	r.boot()
+	r.runs("2")
+}
+
 // The ACS's Download ends in the same banks.
 func TestInstall(t *testing.T) {
 	r := newRig(t, nil)
@@ -245,16 +277,19 @@ func TestInstall(t *testing.T) {
 // cut is the end of the power.
 type cut struct{ at string }
 
-// TestPowerCutAtEveryStep ends the power at every step of a whole update, once with an image that proves itself and once with one that
-// does not, and wants a device that runs one of both images, knows what it does, and takes the next update.
+// TestPowerCutAtEveryStep ends the power at every step of a whole update: by a Controller with an image that proves itself, with one that
+// does not, and by the ACS. It wants a device that runs one of both images, knows what it does, and takes the next update.
 func TestPowerCutAtEveryStep(t *testing.T) {
-	for _, good := range []bool{true, false} {
+	for _, kind := range []string{"good", "bad", "acs"} {
 		steps := 0
 		for done := false; !done; steps++ {
 			r := newRig(t, nil)
-			at := r.update(good, steps)
+			at := r.update(kind, steps)
 			done = at == ""
 			r.settle(at)
+			if kind == "acs" && r.m.Installed("K") == nil != (r.m.Version() == "2.0.0") {
+				t.Errorf("%s runs, and Installed says %v", r.m.Version(), r.m.Installed("K"))
+			}
 			r.deploy(r.other(), "3.0.0", true)
 			r.boot()
 			if r.m.Version() != "3.0.0" {
@@ -264,13 +299,13 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 			r.tidy()
 			r.m.Close()
 			if t.Failed() {
-				t.Fatalf("after a cut at %q (step %d, good image %v)", at, steps, good)
+				t.Fatalf("after a cut at %q (%s, step %d)", at, kind, steps)
 			}
 		}
 		if steps < 10 {
 			t.Errorf("only %d steps were cut", steps)
 		}
-		t.Logf("good=%v: %d steps", good, steps)
+		t.Logf("%s: %d steps", kind, steps)
 	}
 }
 
@@ -283,7 +318,7 @@ func (r *rig) other() string {
 }
 
 // update runs a whole update and ends the power at a step; it returns the name of that step, "" when there was none left.
-func (r *rig) update(good bool, step int) (at string) {
+func (r *rig) update(kind string, step int) (at string) {
 	n := 0
 	r.step = func(name string) {
 		if n == step {
@@ -300,11 +335,19 @@ func (r *rig) update(good bool, step int) (at string) {
 	}()
 	r.start()
 	r.m.o.Fetch = give(Image("2.0.0", []byte("new"), true))
-	if err := r.run(r.t.Context(), "2", "Download()", auto); err != nil {
+	if kind == "acs" {
+		file := filepath.Join(r.t.TempDir(), "image")
+		if err := os.WriteFile(file, Image("2.0.0", []byte("new"), true), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+		if _, err := r.m.Install(r.t.Context(), file, "K"); err != nil {
+			r.t.Fatal(err)
+		}
+	} else if err := r.run(r.t.Context(), "2", "Download()", auto); err != nil {
 		r.t.Fatal(err)
 	}
 	r.start()
-	if good {
+	if kind != "bad" {
 		r.m.confirm()
 		return ""
 	}
