@@ -5,6 +5,7 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -14,16 +15,18 @@ import (
 
 // moduleKeys switches the software modules of our agent on, where its build has them.
 func (d *agentDriver) moduleKeys() string {
-	info, err := buildinfo.ReadFile(d.binary)
-	if err != nil {
+	if d.omits("omit_modules") {
 		return ""
 	}
-	for _, s := range info.Settings {
-		if s.Key == "-tags" && slices.Contains(strings.Split(s.Value, ","), "omit_modules") {
-			return ""
-		}
-	}
 	return "[[modules.environment]]\nname = \"conform\"\ntype = \"Conform\"\ndisk = 1000\n[[modules.environment]]\nname = \"spare\"\ntype = \"Conform\"\n"
+}
+
+// omits tells whether the agent was built with a tag that leaves a part out.
+func (d *agentDriver) omits(tag string) bool {
+	info, err := buildinfo.ReadFile(d.binary)
+	return err != nil || slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool {
+		return s.Key == "-tags" && slices.Contains(strings.Split(s.Value, ","), tag)
+	})
 }
 
 const (

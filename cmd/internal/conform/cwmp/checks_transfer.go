@@ -409,7 +409,7 @@ var transferChecks = map[string]check{
 		_, err := b.call(ctx, &soap.Upload{CommandKey: "n", FileType: "9 Nonsense", URL: b.base + "/x"})
 		return b.wantFault(err, "9 Nonsense", soap.InvalidArguments)
 	}},
-	"ATC-02": {needs: []ability{canUSP}, run: autonomousTransfer},
+	"ATC-02": {needs: []ability{canUSP}, world: world{banks: true}, run: autonomousTransfer},
 }
 
 func waysOfFailing(ctx context.Context, b *bench) error {

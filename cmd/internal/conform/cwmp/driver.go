@@ -115,6 +115,10 @@ func (d *agentDriver) Start(_ context.Context, acsURL, _, password, caFile strin
 	if err := os.WriteFile(hook, []byte(script), 0o700); err != nil {
 		return err
 	}
+	banks, install := d.world.bankKeys(d), fmt.Sprintf("install = [%q]\n", hook)
+	if banks != "" {
+		install = ""
+	}
 	listenOn := "127.0.0.1"
 	if d.net != nil {
 		listenOn = "" // its address may change
@@ -143,12 +147,11 @@ ca_file = %q
 %s[usp]
 enabled         = false
 allow_plaintext = true
-[hooks]
-install = [%q]
-%s[factory]
+%s[hooks]
+%s%s[factory]
 "Device.Time.Client.1.Enable" = "true"
 "Device.Time.Client.2.Enable" = "true"
-`, port, d.world.deviceKeys(), guardedPath, acsURL, secret, listenOn, port, d.world.cwmpKeys(d.dir), caFile, d.moduleKeys(), hook, d.world.hookKeys())
+`, port, d.world.deviceKeys(), guardedPath, acsURL, secret, listenOn, port, d.world.cwmpKeys(d.dir), caFile, d.moduleKeys(), banks, install, d.world.hookKeys())
 	if err := os.WriteFile(filepath.Join(d.dir, "agent.toml"), []byte(text), 0o600); err != nil {
 		return err
 	}

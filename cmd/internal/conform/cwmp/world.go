@@ -18,6 +18,7 @@ type world struct {
 	lease   bool        // the check writes the DHCP client's lease file: canLease
 	hosts   string      // lines of the hosts file, where the driver canNames
 	network networkKind // canNetwork
+	banks   bool        // firmware goes into simulated banks, which USP may fill, too: canInstall
 	reboots bool        // an image brings a new SoftwareVersion, and a reboot ends the process: canInstall
 }
 
@@ -81,6 +82,14 @@ func (w world) cwmpKeys(dir string) string {
 		return fmt.Sprintf("dhcp_files = [%q]\n", filepath.Join(dir, "lease"))
 	}
 	return ""
+}
+
+// bankKeys are for builds with banks; the others refuse them.
+func (w world) bankKeys(d *agentDriver) string {
+	if !w.banks || d.omits("omit_firmware") {
+		return ""
+	}
+	return "[firmware]\nbanks = \"simulated\"\n"
 }
 
 func (w world) hookKeys() string {
