@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"twinspan/cwmp/acs"
+	"twinspan/cwmp/soap"
 )
 
 // migrationObject is the agent's own object with the prefix of the documentation domain.
@@ -33,6 +34,10 @@ contact_life   = "2s"
 rescue         = "always"
 rescue_after   = "3s"
 rescue_stable  = "60s"
+[[bridge.rule]]
+id          = "last-wins"
+path        = "Device.Time.Client.5.Servers"
+on_conflict = "last"
 [bridge.migration.confirm]
 dual-cwmp = "15s"
 dual-usp  = "15s"
@@ -81,6 +86,7 @@ func (sb *sandbox) migrationSteps() []step {
 		{"ACS", "brings the USP side up", sb.stepBringUp},
 		{"controller A", "writes in shadow: equal is fine, different is refused", sb.stepShadow},
 		{"ACS", "moves to dual-cwmp when the gate passes, and confirms in its next session", sb.stepDualCWMP},
+		{"ACS, A", "both set their own value again and again; the agent ends the war", sb.stepWriteWar},
 		{"controller A", "moves to dual-usp; a confirmation over the old connection does not count", sb.stepDualUSP},
 		{"agent", "sees the gate fail, and rolls back", sb.stepGateFails},
 		{"controller A", "asks for usp-only; the power is cut inside the window, and CWMP is back", sb.stepPowerCut},
@@ -190,6 +196,88 @@ func (sb *sandbox) stepDualCWMP(ctx context.Context, s *scene) error {
 	}
 	s.Observe("dual-cwmp, confirmed by the ACS in a session of its own")
 	return sb.a.Set(ctx, map[string]string{burstLeaf: "ntp.usp.example"})
+}
+
+// warLeaf is under a rule by which the last writer counts, so that two masters can fight for ever.
+const warLeaf = "Device.Time.Client.5.Servers"
+
+// stepWriteWar has two managers that set their own value whenever they are told of another, as level-triggered masters do:
+// the ACS is told by an active notification, and answers in the same session.
+func (sb *sandbox) stepWriteWar(ctx context.Context, s *scene) error {
+	const ours, theirs = "ntp.acs.example", "ntp.a.example"
+	err := sb.inSession(ctx, func(ctx context.Context) error {
+		if _, err := sb.device.Call(ctx, &soap.SetParameterAttributes{ParameterList: []soap.SetAttribute{{Name: warLeaf, NotificationChange: true, Notification: 2}}}); err != nil {
+			return err
+		}
+		return sb.setValues(ctx, "", warLeaf, ours)
+	})
+	if err != nil {
+		return err
+	}
+	round := func() error {
+		if err := sb.quiet(ctx); err != nil {
+			return err
+		}
+		release := sb.device.Hold()
+		defer release()
+		if err := sb.a.Set(ctx, map[string]string{warLeaf: theirs}); err != nil {
+			return err
+		}
+		return sb.setValues(ctx, "", warLeaf, ours) // in the session that tells of it
+	}
+	rounds := 1
+	for err = round(); err == nil && rounds < 9; err = round() {
+		rounds++
+	}
+	if err == nil || rounds > 3 || !strings.Contains(err.Error(), "fought over it") {
+		return fmt.Errorf("the war does not end in %d rounds: %v", rounds, err)
+	}
+	s.Observe("round %d: %v", rounds, err)
+	if !strings.Contains(err.Error(), "left to cwmp") {
+		return errors.New("between equals the ACS goes first in dual-cwmp")
+	}
+	refused := 1
+	for ; refused < 5; refused++ { // who lost does not give in
+		if err := sb.a.Set(ctx, map[string]string{warLeaf: theirs}); err == nil || !strings.Contains(err.Error(), "fought over it") {
+			return fmt.Errorf("the war begins anew: %v", err)
+		}
+	}
+	v, err := sb.a.Value(ctx, warLeaf)
+	if err != nil || v != ours {
+		return fmt.Errorf("the value is %q (%v)", v, err)
+	}
+	s.Observe("the value stays %s, whatever controller A goes on to ask for", v)
+	return sb.readConflict(ctx, s, refused)
+}
+
+// readConflict compares what both sides read of the one row about the war.
+func (sb *sandbox) readConflict(ctx context.Context, s *scene, refused int) error {
+	fromUSP, err := sb.a.Get(ctx, migrationObject+"Conflict.")
+	if err != nil {
+		return err
+	}
+	row := ""
+	for path, v := range fromUSP {
+		if !strings.HasSuffix(path, ".Path") || v != warLeaf {
+			continue
+		}
+		if row != "" {
+			return fmt.Errorf("two rows about one war: %s and %s", row, path)
+		}
+		row = strings.TrimSuffix(path, "Path")
+	}
+	if got := fromUSP[row+"Count"]; row == "" || got != fmt.Sprint(refused) {
+		return fmt.Errorf("the Conflict row counts %q, not %d: %v", got, refused, fromUSP)
+	}
+	return sb.inSession(ctx, func(ctx context.Context) error {
+		for _, name := range []string{"Path", "Loser", "Winner", "Count", "Rule"} {
+			if v, err := sb.getValue(ctx, row+name); err != nil || v != fromUSP[row+name] {
+				return fmt.Errorf("the ACS reads %s = %q, Controller A %q (%v)", row+name, v, fromUSP[row+name], err)
+			}
+		}
+		s.Observe("both read in %s: %s lost to %s, %s times, rule %s", row, fromUSP[row+"Loser"], fromUSP[row+"Winner"], fromUSP[row+"Count"], fromUSP[row+"Rule"])
+		return nil
+	})
 }
 
 func (sb *sandbox) stepDualUSP(ctx context.Context, s *scene) error {

@@ -240,6 +240,7 @@ level = "info"
 `, sb.agent.Data, sandboxOUI, sandboxClass, sb.acs.URL(), password, sb.connReqPort, agentEndpoint, connReqUser, sb.connReqPassword)
 	if sb.caFile != "" {
 		text = strings.Replace(text, `phase = "dual-cwmp"`, `phase = "shadow"`, 1) + fmt.Sprintf("[cwmp.tls]\nca_file = %q\n", sb.caFile) + migrationPace
+		text = strings.Replace(text, `"Device.Time.Client.4.Enable" = "true"`, "\"Device.Time.Client.4.Enable\" = \"true\"\n\"Device.Time.Client.5.Enable\" = \"true\"", 1)
 	}
 	return os.WriteFile(sb.agent.Config, []byte(text), 0o600)
 }
