@@ -82,7 +82,7 @@ func (c *changes) commit(v *bridge.View, e *store.Entry) bool {
 		c.stale = true
 		return false // a new device: BOOTSTRAP tells everything
 	}
-	own := !bridge.TellsACS(e.Meta.Writer) // DESIGN invariant 7: the ACS is never told of its own change
+	own := len(bridge.Told(bridge.CauseOf(e.Meta.Writer)).Inform) == 0 // DESIGN invariant 7: the ACS is never told of its own change
 	due := false
 	for _, d := range e.Deltas {
 		switch d.Op {

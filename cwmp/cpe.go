@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -380,7 +381,7 @@ func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
 	if ev.Kind == bridge.EventOperated {
 		c.operated(ctx, ev)
 	}
-	if ev.Kind == bridge.EventLive {
+	if ev.Kind == bridge.EventLive || ev.Kind == bridge.EventModel && slices.Contains(bridge.Told(bridge.CausePhase).Notify, ev.Name) {
 		c.pollAt = time.Now()
 	}
 	c.acknowledge()
@@ -423,8 +424,7 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 			kept = append(kept, s)
 			continue
 		}
-		c.queue.add(evScheduled, "") // EVT-09: once, beside one M entry for each cause
-		c.queue.add(evMScheduleInform, s.CommandKey)
+		c.queue.caused(bridge.CauseScheduleInform, s.CommandKey) // EVT-09: "3 SCHEDULED" once, beside one M entry for each cause
 		c.wanted, changed = true, true
 	}
 	c.schedules = kept

@@ -271,7 +271,7 @@ func (c *CPE) testEnded(ctx context.Context, object string, t *test, out map[str
 		c.log.Error("results of a test cannot be written", "object", object, "error", err)
 		c.putSystem(ctx, object+stateParam, stateInternal)
 	}
-	c.queue.add(evDiagnostics, "")
+	c.queue.caused(bridge.CauseDiagnosticsState, "")
 	c.wanted = true
 }
 

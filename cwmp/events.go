@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"twinspan/bridge"
 )
 
 // Event codes (TR-069 table 7).
@@ -93,6 +95,18 @@ func (q *eventQueue) add(code, key string) bool {
 		q.list = slices.Delete(q.list, max(i, 0), max(i, 0)+1)
 	}
 	return true
+}
+
+// caused queues what the ACS sees of a cause; M events carry the key.
+func (q *eventQueue) caused(c bridge.Cause, key string) {
+	for _, code := range bridge.Told(c).Inform {
+		switch {
+		case strings.HasPrefix(code, "M "):
+			q.add(code, key)
+		case code != evBoot: // every start has its own
+			q.add(code, "")
+		}
+	}
 }
 
 func (q *eventQueue) has(code string) bool {

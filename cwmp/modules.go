@@ -258,8 +258,7 @@ func (c *CPE) moduleEnded(ctx context.Context, j *moduleJob, began time.Time, re
 	op.Username, op.Password = "", ""
 	j.Results, j.Started = append(j.Results, res), false
 	if j.done() {
-		c.queue.add(evDUComplete, "")
-		c.queue.add(evMChangeDUState, j.CommandKey)
+		c.queue.caused(bridge.CauseChangeDUState, j.CommandKey)
 		c.wanted = true
 	}
 	if o, ok := c.o.Modules.(ModuleOutcomes); c.save(ctx) == nil && ok {

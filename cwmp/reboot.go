@@ -60,7 +60,7 @@ func (c *CPE) putSystem(ctx context.Context, path, value string) {
 // queueReboot makes the restart certain before the answer leaves (RB-01, RB-02).
 func (c *CPE) queueReboot(ctx context.Context, key string) error {
 	before := append([]event(nil), c.queue.list...)
-	c.queue.add(evMReboot, key)
+	c.queue.caused(bridge.CauseRebootRPC, key)
 	if err := c.save(ctx); err != nil {
 		c.queue.list = before
 		return err

@@ -135,7 +135,7 @@ func (i *images) start(e *bridge.Engine, db *store.Store, inContact func() bool)
 
 // restart implements firmware.Options.Restart.
 func (i *images) restart(ctx context.Context, reason string, fallback bool) {
-	boot, _ := bootFor(ctx, reason)
+	boot := bootFor(ctx, bridge.CauseReboot, bridge.CauseLocalReboot, reason)
 	if fallback {
 		boot.Cause = "LocalReboot"
 	}

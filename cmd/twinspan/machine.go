@@ -53,9 +53,9 @@ func (m *machine) Run(ctx context.Context, inv datamodel.Invocation) (map[string
 	if m.restart.Err() != nil {
 		return nil, datamodel.Fail(datamodel.Resources, inv.Command, "a restart is under way")
 	}
-	boot, origin := bootFor(ctx, inv.Args["Reason"])
+	boot := bootFor(ctx, bridge.CauseReboot, bridge.CauseLocalReboot, inv.Args["Reason"])
 	if inv.Command == "Device.FactoryReset()" {
-		boot.Cause = origin + "FactoryReset"
+		boot = bootFor(ctx, bridge.CauseFactoryReset, bridge.CauseLocalFactoryReset, inv.Args["Reason"])
 		if err := m.engine.FactoryReset(ctx, sysWriter("factory")); err != nil {
 			return nil, err
 		}
@@ -65,14 +65,23 @@ func (m *machine) Run(ctx context.Context, inv datamodel.Invocation) (map[string
 	return nil, nil
 }
 
-// bootFor describes a restart that the command in ctx asks for.
-func bootFor(ctx context.Context, reason string) (boot *agent.BootInfo, origin string) {
+// bootFor describes a restart that the command in ctx asks for: a Controller's, or that of somebody at the device, whose key
+// the program invented.
+func bootFor(ctx context.Context, remote, local bridge.Cause, reason string) *agent.BootInfo {
 	endpoint, key, _ := agent.Caller(ctx)
-	origin = "Remote"
-	if endpoint == cliEndpoint { // somebody at the device, whose key the program invented
-		origin, key = "Local", ""
+	if endpoint == cliEndpoint {
+		remote = local
 	}
-	return &agent.BootInfo{Cause: origin + "Reboot", CommandKey: key, Reason: reason}, origin
+	return bootTold(remote, key, reason)
+}
+
+// bootTold is what Boot! says after a restart with a cause.
+func bootTold(c bridge.Cause, key, reason string) *agent.BootInfo {
+	row := bridge.Told(c)
+	if !row.Key {
+		key = ""
+	}
+	return &agent.BootInfo{Cause: row.Boot, CommandKey: key, Reason: reason}
 }
 
 // bootBucket holds, under bootKey, why the next start happens: what Boot! tells must outlive the process when the reboot

@@ -229,13 +229,12 @@ func reportCorrupt(path string, log *slog.Logger) {
 
 // bootAfter says how USP calls a restart that the ACS asked for: to it both RPCs are remote triggers.
 func bootAfter(r *cwmp.RestartError) *agent.BootInfo {
-	boot := &agent.BootInfo{Cause: "RemoteReboot", Reason: r.Error()}
-	switch r.Cause.Kind {
-	case cwmp.RestartFactoryReset:
-		boot.Cause = "RemoteFactoryReset"
-	case cwmp.RestartFirmware:
-		boot.FirmwareUpdated = true
+	cause := bridge.CauseRebootRPC
+	if r.Cause.Kind == cwmp.RestartFactoryReset {
+		cause = bridge.CauseFactoryResetRPC
 	}
+	boot := bootTold(cause, "", r.Error())
+	boot.FirmwareUpdated = r.Cause.Kind == cwmp.RestartFirmware
 	return boot
 }
 

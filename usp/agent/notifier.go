@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -236,14 +237,23 @@ func (n *notifier) tell(ctx context.Context, e *store.Entry, head *store.Version
 			counted[tableOf(d.Path)] = true
 		}
 	}
+	told := bridge.Told(bridge.CauseOf(e.Meta.Writer)).Notify // DESIGN invariant 7: everybody is told of everybody's changes
+	tells := func(kind string) bool { return slices.Contains(told, kind) }
 	for i := range e.Deltas {
 		d := &e.Deltas[i]
 		switch d.Op {
 		case store.DeltaAddRow:
-			n.created(ctx, d.Path)
+			if tells("ObjectCreation") {
+				n.created(ctx, d.Path)
+			}
 		case store.DeltaDeleteRow:
-			n.deleted(d.Path)
+			if tells("ObjectDeletion") {
+				n.deleted(d.Path)
+			}
 		case store.DeltaSet:
+			if !tells("ValueChange") {
+				continue
+			}
 			// The values of a new row are told by ObjectCreation, not one by one.
 			if !inRow(added, d.Path) && !(d.HadOld && d.Old == d.New) && !n.sameAsDefault(d) {
 				n.valueChange(ctx, d.Path, d.New, d.Secret)
