@@ -31,6 +31,8 @@ type runner struct {
 	up     atomic.Bool
 	topics string // of the spec, as they are now; only for the manager
 
+	greeting sync.Mutex // held while Connect records leave
+
 	mu      sync.Mutex
 	dests   map[string]string // Endpoint ID -> topic, for the Connect records of brokers
 	greeted map[string]bool   // Connect record sent on the present link
@@ -308,7 +310,10 @@ func (r *runner) back(eid string) func(ctx context.Context, rec []byte) error {
 	dest := r.dests[eid]
 	r.mu.Unlock()
 	if dest != "" {
-		return func(ctx context.Context, rec []byte) error { return r.t.Send(ctx, dest, rec) }
+		return func(ctx context.Context, rec []byte) error {
+			r.greet() // the Connect record goes first // R-MTP.6
+			return r.t.Send(ctx, dest, rec)
+		}
 	}
 	// The link may be faster than the manager that routes it.
 	c := r.a.controllers().byID[eid]
@@ -323,7 +328,7 @@ func (r *runner) back(eid string) func(ctx context.Context, rec []byte) error {
 			r.mu.Lock()
 			r.dests[eid] = dest
 			r.mu.Unlock()
-			r.greet() // the Connect record still goes first // R-MTP.6
+			r.greet()
 			return r.t.Send(ctx, dest, rec)
 		}
 	}
@@ -343,7 +348,30 @@ func (r *runner) down() {
 }
 
 // greet sends the Connect records of a link that came up: one for each Controller behind it. // R-MTP.6, R-MTP.8
+//
+// When it returns, also the Connect records of a call that was at it already have left.
 func (r *runner) greet() {
+	r.greeting.Lock()
+	defer r.greeting.Unlock()
+	r.mu.Lock()
+	todo := map[string]string{}
+	add := func(eid, dest string) {
+		if !r.greeted[eid] {
+			r.greeted[eid], todo[eid] = true, dest
+		}
+	}
+	if r.spec.Kind == "MQTT" {
+		for eid, dest := range r.dests {
+			add(eid, dest)
+		}
+	} else if r.spec.Peer != "" {
+		add(r.spec.Peer, r.spec.Peer)
+	}
+	topic := r.topic
+	r.mu.Unlock()
+	if len(todo) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	self := r.a.opt.EndpointID
@@ -355,23 +383,6 @@ func (r *runner) greet() {
 			r.mu.Unlock()
 		}
 	}
-	r.mu.Lock()
-	todo := map[string]string{}
-	if r.spec.Kind == "MQTT" {
-		for eid, dest := range r.dests {
-			todo[eid] = dest
-		}
-	} else if r.spec.Peer != "" {
-		todo[r.spec.Peer] = r.spec.Peer
-	}
-	for eid := range todo {
-		if r.greeted[eid] {
-			delete(todo, eid)
-		}
-		r.greeted[eid] = true
-	}
-	topic := r.topic
-	r.mu.Unlock()
 	for eid, dest := range todo {
 		switch r.spec.Kind {
 		case "MQTT":
