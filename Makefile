@@ -51,7 +51,7 @@ test: peers build ## everything, race detector on, real peers included
 	go test -race -timeout 15m ./...
 	$(MAKE) fuzz FUZZTIME=3s
 	bin/twinspan-lab sandbox
-	bin/twinspan-lab prove --rounds 150
+	bin/twinspan-lab prove --rounds 200
 
 prove: build ## the proofs for long: crashes, images of power cuts, failing disks, races, phases (docs/proofs.md; PROVE_ROUNDS=2000)
 	bin/twinspan-lab prove --rounds $(PROVE_ROUNDS)

@@ -351,6 +351,9 @@ func (p *tapped) close() {
 // imagesPerRound of the proof kill, which sets the pace.
 const imagesPerRound = 5
 
+// fullWalk is about how many images one workload gives when every fourth call is looked at.
+const fullWalk = 900
+
 // image records workloads and opens what power cuts leave of them.
 func image(ctx context.Context, o Options, rounds int) (*Result, error) {
 	res := &Result{Name: "image"}
@@ -375,7 +378,7 @@ func image(ctx context.Context, o Options, rounds int) (*Result, error) {
 			err = p.j.seen
 		}
 		if err == nil {
-			err = op.walk(ctx, st, o.Seed+uint64(runs), 4, 1, func(at int64) func(v *view) error {
+			err = op.walk(ctx, st, o.Seed+uint64(runs), max(4, 4*fullWalk/target), 1, func(at int64) func(v *view) error {
 				return func(v *view) error { _, err := p.j.check(v, p.lanes, at); return err }
 			})
 		}
