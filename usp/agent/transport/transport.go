@@ -133,7 +133,7 @@ func (f *Factory) webSocketServer(s agent.Spec) (mtp.Transport, error) {
 	if s.KeepAlive > 0 {
 		c.PingInterval = s.KeepAlive
 	}
-	c.MaxRecord, c.Log = f.cfg.MaxRecord, f.cfg.Log
+	c.MaxRecord, c.Log, c.Greets = f.cfg.MaxRecord, f.cfg.Log, true
 	return built(websocket.NewServer(c))
 }
 

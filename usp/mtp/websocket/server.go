@@ -28,7 +28,10 @@ type ServerConfig struct {
 	// AllowPlain must be set to listen without TLS.
 	AllowPlain bool
 
-	MaxConnections   int // sessions at a time; further ones get 503
+	MaxConnections int // sessions at a time; further ones get 503
+	// Greets says that whoever is welcome here is sent a record at once, as an agent does: when there is no room, the oldest session
+	// that was sent none is a stranger's and gives way.
+	Greets           bool
 	PingInterval     time.Duration
 	HandshakeTimeout time.Duration
 	MaxRecord        int          // bytes, both directions
@@ -250,7 +253,7 @@ func (nopHandler) HandleRecord(context.Context, mtp.Inbound) {}
 func (s *Server) reserve() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sessions >= s.cfg.MaxConnections && !s.evict() {
+	if s.sessions >= s.cfg.MaxConnections && !(s.cfg.Greets && s.evict()) {
 		return false
 	}
 	s.sessions++

@@ -350,7 +350,7 @@ func TestConnectionLimit(t *testing.T) {
 
 // Strangers that only sit there give way, the oldest first; who was greeted stays.
 func TestStrangersGiveWay(t *testing.T) {
-	s, p := startServer(t, func(c *ServerConfig) { c.MaxConnections = 32 })
+	s, p := startServer(t, func(c *ServerConfig) { c.MaxConnections, c.Greets = 32, true })
 	greeted, _, err := dial(t, s, "?eid=self::known", nil, "v1.usp")
 	if err != nil {
 		t.Fatal(err)
