@@ -121,6 +121,29 @@ func (m *Migrator) KPIs() []Reading {
 	return out
 }
 
+// ACS is what Controllers may know of the CWMP side.
+type ACS struct {
+	Enabled bool
+	URL     string
+	// Ready: a rescue would go there.
+	Ready bool
+	Last  time.Time // end of the newest session since the start; zero for none
+	OK    bool      // how it ended
+}
+
+// ACS tells of the CWMP side.
+func (m *Migrator) ACS() ACS {
+	v := m.engine.Store().Head()
+	on, _ := v.Leaf(enableCWMP)
+	url, _ := v.Leaf(acsURL)
+	a := ACS{Enabled: on.Value == "true", URL: url.Value}
+	a.Ready = m.cfg.Rescue != RescueOff && strings.HasPrefix(strings.ToLower(a.URL), "https://")
+	m.meters.mu.Lock()
+	defer m.meters.mu.Unlock()
+	a.Last, a.OK = m.meters.session, !m.meters.acsDown && !m.meters.session.IsZero()
+	return a
+}
+
 // facts finds out what the machine must know.
 func (m *Migrator) facts() Facts {
 	v := m.engine.Store().Head()

@@ -61,6 +61,7 @@ type meters struct {
 	seen    time.Duration // how long has been watched in all
 	contact time.Time     // newest sign of a main Controller
 	acsDown bool
+	session time.Time // end of the newest CWMP session
 }
 
 func newMeters(longest time.Duration) *meters {
@@ -107,7 +108,7 @@ func (m *meters) observe(o bridge.Observation, shadow bool) {
 		}
 	case bridge.SawSession:
 		m.count(KPICWMP, one(o.OK), 1)
-		m.acsDown = !o.OK
+		m.acsDown, m.session = !o.OK, time.Now()
 	case bridge.SawOperation:
 		if strings.HasPrefix(o.Writer, "usp:") {
 			m.count(KPIOps, one(o.OK), 1)

@@ -29,7 +29,7 @@ type Row struct {
 // maxRows bounds a table of the object: an ACS may well ask for everything at once.
 const maxRows = 64
 
-// Value is a single parameter of the object.
+// Value is a single parameter of the object, or, with a dot in its name, of an object below it.
 type Value struct {
 	Name   string
 	Number bool
@@ -73,6 +73,15 @@ func extend(obj *datamodel.Object, o *Content) {
 		obj.Params = append(obj.Params, p)
 	}
 	for _, v := range o.Values {
+		at, name := obj, v.Name
+		if below, rest, ok := strings.Cut(v.Name, "."); ok {
+			if at = obj.Child(below); at == nil {
+				at = &datamodel.Object{Path: obj.Path + below + ".", Name: below, Parent: obj, Protocols: datamodel.Both, MinEntries: 1, MaxEntries: 1}
+				obj.Children = append(obj.Children, at)
+				sort.Slice(obj.Children, func(i, j int) bool { return obj.Children[i].Name < obj.Children[j].Name })
+			}
+			name = rest
+		}
 		f := textFacts
 		if v.Number {
 			f = numberFacts
@@ -81,7 +90,8 @@ func extend(obj *datamodel.Object, o *Content) {
 		if v.Active {
 			cwmp.ActiveNotify = "forceDefaultEnabled"
 		}
-		add(obj, datamodel.NewParam(v.Name, cwmp, f()))
+		add(at, datamodel.NewParam(name, cwmp, f()))
+		sort.Slice(at.Params, func(i, j int) bool { return at.Params[i].Name < at.Params[j].Name }) // lookups search
 	}
 	for _, t := range o.Tables {
 		count := t.Name + "NumberOfEntries"

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -115,18 +116,24 @@ func (p *Provider) Serves() []string {
 	for _, t := range p.content.Tables {
 		out = append(out, p.path+t.Name+".{i}.")
 	}
+	for _, v := range p.content.Values {
+		if below, _, ok := strings.Cut(v.Name, "."); ok && !slices.Contains(out, p.path+below+".") {
+			out = append(out, p.path+below+".")
+		}
+	}
 	return out
 }
 
 // Read implements datamodel.Provider.
 func (p *Provider) Read(_ context.Context, obj datamodel.ObjectRef, params []string, yield func(name, value string)) error {
-	if obj.Path != p.path {
-		p.readRow(strings.TrimPrefix(obj.Path, p.path), params, yield)
+	below := strings.TrimPrefix(obj.Path, p.path)
+	if strings.ContainsAny(below, "0123456789") {
+		p.readRow(below, params, yield)
 		return nil
 	}
 	for _, v := range p.content.Values {
 		for _, name := range params {
-			if name == v.Name {
+			if below+name == v.Name {
 				yield(name, v.Read())
 			}
 		}

@@ -394,7 +394,7 @@ func TestVendorObjectInBothProtocols(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, _ = m.do("set", code+"=user") // refused
-	moving := map[string]bool{"Value": true, "Samples": true, "Status": true, "FailedChecks": true, "Failed": true, "Inconclusive": true, "Revision": true}
+	moving := map[string]bool{"Value": true, "Samples": true, "Status": true, "FailedChecks": true, "Failed": true, "Inconclusive": true, "Revision": true, "LastSession": true}
 	var fromACS, fromUSP map[string]string
 	until(t, "both views the same", func() bool {
 		fromUSP, fromACS = m.get(object), m.gpv(object)
@@ -416,6 +416,10 @@ func TestVendorObjectInBothProtocols(t *testing.T) {
 		if !found {
 			t.Errorf("%s is not there", name)
 		}
+	}
+	if cwmp := m.get(object + "CWMP."); cwmp[object+"CWMP.Enabled"] != "true" || cwmp[object+"CWMP.LastSessionOK"] != "true" || cwmp[object+"CWMP.RescueReady"] != "false" ||
+		len(cwmp[object+"CWMP.ACSURLHash"]) != 16 || cwmp[object+"CWMP.LastSession"] == "" {
+		t.Errorf("what Controllers know of the CWMP side: %v", cwmp)
 	}
 	// Triggers: command parameters here, commands there.
 	names := map[string]bool{}

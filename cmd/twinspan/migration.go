@@ -193,9 +193,22 @@ func (o *office) content() *vendor.Content {
 	revision := vendor.Value{Name: "Revision", Number: true, Read: func() string { return strconv.FormatUint(o.engine.Store().Head().Rev(), 10) }}
 	epoch := text("Epoch", func(s migration.State) string { return strconv.FormatUint(s.Epoch, 10) })
 	epoch.Number = true
+	acs := func(name string, read func(a migration.ACS) string) vendor.Value {
+		return vendor.Value{Name: "CWMP." + name, Read: func() string { return read(o.m.ACS()) }}
+	}
 	return &vendor.Content{
 		Beside: o.beside,
 		Values: []vendor.Value{phase, revision, epoch,
+			acs("Enabled", func(a migration.ACS) string { return strconv.FormatBool(a.Enabled) }),
+			acs("ACSURLHash", func(a migration.ACS) string { return urlHash(a.URL) }),
+			acs("RescueReady", func(a migration.ACS) string { return strconv.FormatBool(a.Ready) }),
+			acs("LastSession", func(a migration.ACS) string {
+				if a.Last.IsZero() {
+					return ""
+				}
+				return a.Last.UTC().Format(time.RFC3339)
+			}),
+			acs("LastSessionOK", func(a migration.ACS) string { return strconv.FormatBool(a.OK) }),
 			text("PrimaryClass", func(s migration.State) string {
 				if s.Phase == bridge.PhaseDualUSP || s.Phase == bridge.PhaseUSPOnly {
 					return bridge.ClassMain

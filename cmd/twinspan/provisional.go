@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,4 +79,13 @@ func (o *office) windowCommand(name string, do func(*bridge.Engine, context.Cont
 			}
 			return map[string]string{}, do(o.engine, ctx, bridge.Writer{Name: by.Name, Class: by.Class, ConnectedAt: by.ConnectedAt}, id, 0)
 		}}
+}
+
+// urlHash lets Controllers compare the ACS's URL without being told it: it may hold a token.
+func urlHash(url string) string {
+	if url == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:8])
 }
