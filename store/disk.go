@@ -121,7 +121,6 @@ type disk struct {
 	lost    error             // why the newest commit in the file could not be used when it was opened
 	undo    map[uint64][]undo // by seq of a failed commit: what takes it back
 	broken  error             // bbolt panicked and cannot be used any more
-	syncing func()            // called when a commit begins to wait for the disk; may be nil
 }
 
 // undo puts one key back; old nil removes it.
@@ -240,9 +239,6 @@ func (d *disk) try(b *batch) (written int, sizes []int, err error) {
 		err = failpoint(d.opt, failCommit)
 	}
 	if err == nil && !d.opt.NoSync {
-		if d.syncing != nil {
-			d.syncing()
-		}
 		err = d.db.Sync()
 	}
 	if err != nil {

@@ -15,10 +15,6 @@ import (
 // lazyDelay is how long cursors and refused lines wait for a commit to ride in before they get one of their own.
 const lazyDelay = time.Second
 
-// tellDelay is how long those who wait for a change sleep on after a commit, unless the next one is written earlier: then they
-// work while the disk does. Whoever committed gets the processor first, and of many commits in a row they hear at once.
-const tellDelay = 500 * time.Microsecond
-
 // maxFailed is how often the delay doubles while lazy commits fail: up to about a minute.
 const maxFailed = 6
 
@@ -48,10 +44,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	changed chan struct{}
-	untold  bool        // changed is to be closed
-	telling bool        // teller will do that
-	teller  *time.Timer // stopped and nil after Close
-	armed   bool        // the writer goroutine has or will set its timer for what is lazy
+	armed   bool // the writer goroutine has or will set its timer for what is lazy
 	recent  recent
 	cursors map[string]uint64
 	dirty   map[string]bool // cursors that are not durable
@@ -96,11 +89,6 @@ func start(o Options, d *disk, v *Version, cursors map[string]uint64, first uint
 	}
 	s.recent.init(o, d != nil, v.rev, first)
 	s.head.Store(v)
-	s.teller = time.AfterFunc(time.Hour, s.tellLate)
-	s.teller.Stop()
-	if d != nil {
-		d.syncing = s.tell
-	}
 	go s.write()
 	return s
 }
@@ -332,7 +320,6 @@ func (s *Store) batch(batch []*request) {
 	}
 	clear(batch)
 	s.inflight = batch[:0]
-	s.tellSoon()
 }
 
 func (r *request) answer(c Commit, err error) {
@@ -401,7 +388,6 @@ func (s *Store) flush() {
 	} else {
 		s.failed = 0
 	}
-	s.tellSoon()
 }
 
 // commit makes a batch durable together with everything lazy, and publishes it.
@@ -466,7 +452,7 @@ func (s *Store) save(b *batch) ([]int, error) {
 	return sizes, nil
 }
 
-// publish makes a durable batch visible: the head first, then the journal. Those who wait for a change are told a little later.
+// publish makes a durable batch visible: the head first, then the journal, then those who wait for a change.
 func (s *Store) publish(b *batch, sizes []int) {
 	_ = failpoint(s.opt, failPublish)
 	s.head.Store(b.top)
@@ -489,36 +475,10 @@ func (s *Store) publish(b *batch, sizes []int) {
 	if s.disk != nil {
 		s.recent.first = s.disk.mark.first
 	}
-	s.untold = s.untold || len(b.entries) > 0
-}
-
-// tell wakes those who wait for a change, if there was one.
-func (s *Store) tell() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.untold && s.teller != nil {
-		s.untold = false
+	if len(b.entries) > 0 {
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}
-}
-
-// tellSoon sees to it that tell is called.
-func (s *Store) tellSoon() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.untold && !s.telling && s.teller != nil {
-		s.telling = true
-		s.teller.Reset(tellDelay)
-	}
-}
-
-// tellLate is what the teller runs.
-func (s *Store) tellLate() {
-	s.mu.Lock()
-	s.telling = false
-	s.mu.Unlock()
-	s.tell()
 }
 
 func failpoint(o Options, stage string) error {
@@ -611,7 +571,7 @@ func (s *Store) Cursors() []string {
 	return out
 }
 
-// Changed returns a channel that is closed within about half a millisecond of the next commit, and by Close. Take the channel first, then read the
+// Changed returns a channel that is closed at the next commit, and by Close. Take the channel first, then read the
 // journal, then wait: so no commit is missed.
 func (s *Store) Changed() <-chan struct{} {
 	s.mu.Lock()
@@ -650,8 +610,6 @@ func (s *Store) shut() error {
 		err = s.commit(s.head.Load(), nil)
 	}
 	s.mu.Lock()
-	s.teller.Stop()
-	s.teller = nil
 	close(s.changed)
 	s.mu.Unlock()
 	if s.disk != nil {
