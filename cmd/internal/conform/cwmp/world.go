@@ -43,6 +43,9 @@ type worldly interface {
 // Prepare implements worldly.
 func (d *agentDriver) Prepare(w world) (listen string, err error) {
 	d.world = w
+	if w.lease && d.omits("omit_reach") {
+		return "", notApplicable("the agent was built without discovery by DHCP")
+	}
 	if w.network != noNetwork {
 		if d.net, err = newNetwork(w.network); err != nil {
 			return "", err
