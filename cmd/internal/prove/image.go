@@ -165,6 +165,7 @@ func (d *disk) crashes(rnd *rand.Rand, random int, all bool, visit func(kind str
 // opener opens images and judges what is in them. Safe for concurrent use.
 type opener struct {
 	dir    string
+	kept   string // where images that show a violation stay
 	mu     sync.Mutex
 	n      int
 	counts map[string]int
@@ -177,7 +178,7 @@ func newOpener() (*opener, error) {
 		parent = "/dev/shm"
 	}
 	dir, err := os.MkdirTemp(parent, "twinspan-image-")
-	return &opener{dir: dir, counts: map[string]int{}}, err
+	return &opener{dir: dir, kept: os.TempDir(), counts: map[string]int{}}, err
 }
 
 func (o *opener) close() { _ = os.RemoveAll(o.dir) }
@@ -194,7 +195,7 @@ func (o *opener) open(kind string, img *disk, judge func(v *view) error) error {
 		return err
 	}
 	bad := func(err error) error {
-		kept := filepath.Join(os.TempDir(), fmt.Sprintf("twinspan-image-%d.db", n))
+		kept := filepath.Join(o.kept, fmt.Sprintf("twinspan-image-%d.db", n))
 		if werr := img.write(kept); werr != nil {
 			return errors.Join(err, werr)
 		}

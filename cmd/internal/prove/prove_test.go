@@ -176,6 +176,7 @@ func TestImagesFindFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer op.close()
+	op.kept = t.TempDir()
 	judge := func(at int64) func(v *view) error {
 		return func(v *view) error { _, err := p.j.check(v, p.lanes, at); return err }
 	}
