@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,9 +64,16 @@ func (r *running) start() {
 	r.stop, r.exit = cancel, make(chan int, 1)
 	go func() { r.exit <- dispatch(ctx, []string{"run", "--config", r.config}, r.log, r.log) }()
 	r.t.Cleanup(func() { r.end() })
-	deadline := time.Now().Add(10 * time.Second)
+	r.await()
+}
+
+// await returns when the command-line socket takes connections.
+func (r *running) await() {
+	r.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
 	for {
-		if _, err := os.Stat(filepath.Join(r.data, "twinspan.sock")); err == nil {
+		if nc, err := net.Dial("unix", filepath.Join(r.data, "twinspan.sock")); err == nil {
+			nc.Close()
 			return
 		}
 		if time.Now().After(deadline) {
@@ -192,7 +200,7 @@ func TestRebootStartsTheAgentAnewWithItsData(t *testing.T) {
 	r.must("set", "Device.Time.LocalTimeZone=CET-1")
 	before := r.must("get", "--json", "Device.LocalAgent.UpTime")
 	r.must("operate", "Device.Reboot()")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for { // the socket goes and comes again
 		status, out, _ := r.do("get", "Device.Time.LocalTimeZone")
 		if status == exitDone && out == "Device.Time.LocalTimeZone = CET-1\n" {

@@ -36,7 +36,7 @@ func TestBootTellsWhoRebooted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -69,6 +69,7 @@ func TestBootTellsWhoRebooted(t *testing.T) {
 		t.Fatal(err)
 	}
 	next("RemoteReboot", "boot-77")
+	r.await()
 	r.must("operate", "Device.Reboot()")
 	next("LocalReboot", "")
 	r.end()
