@@ -63,12 +63,12 @@ func (r *recent) after(rev uint64) (out []*Entry, ok bool) {
 }
 
 // Journal calls fn for the entries after revision `after`, oldest first, until fn returns false; it ends with the
-// newest entry at the time it gets there. ErrCursorGone if entries after `after` were trimmed. fn runs on the caller's
+// newest durable entry at the time it gets there. ErrCursorGone if entries after `after` were trimmed. fn runs on the caller's
 // goroutine without any lock and outside any transaction of the file; it may call Update.
 func (s *Store) Journal(after uint64, fn func(e *Entry) bool) error {
 	for {
 		s.mu.Lock()
-		closed, first := s.closed, s.recent.first
+		closed, first, last := s.closed, s.recent.first, s.recent.last
 		list, ok := s.recent.after(after)
 		if ok {
 			list = append([]*Entry(nil), list...)
@@ -90,6 +90,9 @@ func (s *Store) Journal(after uint64, fn func(e *Entry) bool) error {
 			return nil
 		}
 		for _, e := range list {
+			if e.Rev > last { // in the file, but the disk does not have it yet: it may still come to nothing
+				return nil
+			}
 			if e.Rev != after+1 { // trimmed while we were reading
 				break
 			}

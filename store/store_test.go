@@ -134,3 +134,29 @@ func TestReopen(t *testing.T) {
 		t.Errorf("%d entries, %v", n, err)
 	}
 }
+
+// A commit whose fsync is not over may still come to nothing: nobody reads it in the journal, from the file neither.
+func TestJournalEndsWithTheDurable(t *testing.T) {
+	s, path := openTest(t, Options{})
+	must(t, s, set("Device.A", "1"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	synced := false
+	s = reopenTest(t, path, Options{fail: func(stage string) error { // nothing is in memory: the journal is read from the file
+		if stage != failCommit || s.Head().Rev() != 1 {
+			return nil
+		}
+		synced = true
+		return s.Journal(0, func(e *Entry) bool {
+			if head := s.Head().Rev(); e.Rev > head {
+				t.Errorf("entry %d is read while the newest commit is %d", e.Rev, head)
+			}
+			return true
+		})
+	}})
+	must(t, s, set("Device.A", "2"))
+	if !synced {
+		t.Error("no commit was seen on its way to the disk")
+	}
+}
