@@ -75,8 +75,9 @@ func (s *scheduler) enter(ctx context.Context, writer string, weight, cost, byte
 	}
 	q.weight = weight
 	if len(q.list) >= maxQueued || len(q.list) > 0 && q.bytes+bytes > maxQueuedBytes {
+		n := len(q.list)
 		s.mu.Unlock()
-		return nil, datamodel.Fail(datamodel.Resources, "", fmt.Sprintf("%d changes of yours are waiting; retry after 1 s", len(q.list)))
+		return nil, datamodel.Fail(datamodel.Resources, "", fmt.Sprintf("%d changes of yours are waiting; retry after 1 s", n))
 	}
 	t := &ticket{cost: min(max(cost, 1), maxCost), bytes: bytes, since: since, ready: make(chan struct{})}
 	if len(q.list) == 0 {
