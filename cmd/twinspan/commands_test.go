@@ -162,21 +162,21 @@ func TestCommandsDoRealWork(t *testing.T) {
 	}
 
 	set("CET-1")
-	m.run("Device.DeviceInfo.VendorConfigFile.1.Backup()", from(srv.URL + "/config"))
+	m.run("Device.DeviceInfo.VendorConfigFile.1.Backup()", from(srv.URL+"/config"))
 	if text := store.text("/config"); !strings.Contains(text, `"`+zone+`": "CET-1"`) || strings.Contains(text, "ManagementServer") {
 		t.Errorf("the backup is %.300q", text)
 	}
 	set("JST-9")
-	m.run("Device.DeviceInfo.VendorConfigFile.1.Restore()", from(srv.URL + "/config"))
+	m.run("Device.DeviceInfo.VendorConfigFile.1.Restore()", from(srv.URL+"/config"))
 	if v, err := m.Value(m.ctx, zone); err != nil || v != "CET-1" {
 		t.Errorf("after Restore() it is %q %v", v, err)
 	}
 	store.files["/bad"] = []byte("no configuration")
-	key, _ := m.begin("Device.DeviceInfo.VendorConfigFile.1.Restore()", from(srv.URL + "/bad"))
+	key, _ := m.begin("Device.DeviceInfo.VendorConfigFile.1.Restore()", from(srv.URL+"/bad"))
 	if m.end(key).GetCmdFailure() == nil {
 		t.Error("nonsense was restored")
 	}
-	m.run("Device.DeviceInfo.VendorLogFile.1.Upload()", from(srv.URL + "/log"))
+	m.run("Device.DeviceInfo.VendorLogFile.1.Upload()", from(srv.URL+"/log"))
 	if text := store.text("/log"); !strings.Contains(text, `"CET-1" -> "JST-9"`) {
 		t.Errorf("the log is %.300q", text)
 	}
