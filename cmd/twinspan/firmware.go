@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"twinspan/bridge"
+	"twinspan/bridge/migration"
 	"twinspan/cwmp"
 	"twinspan/datamodel/firmware"
 	"twinspan/datamodel/webfile"
@@ -131,6 +132,14 @@ func (i *images) start(e *bridge.Engine, db *store.Store, inContact func() bool)
 		}
 	})
 	i.m.Start()
+}
+
+// slot is the firmware before this one for a migration that has lost its Controllers; nil without banks.
+func (i *images) slot() migration.Slot {
+	if i == nil {
+		return nil
+	}
+	return i.m
 }
 
 // restart implements firmware.Options.Restart.

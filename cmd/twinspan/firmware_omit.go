@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"twinspan/bridge"
+	"twinspan/bridge/migration"
 	"twinspan/cwmp"
 	"twinspan/store"
 	"twinspan/usp/agent"
@@ -30,5 +31,6 @@ func (*images) register(*bridge.Engine, *machine) error         { return nil }
 func (*images) boot(b *agent.BootInfo) *agent.BootInfo          { return b }
 func (*images) start(*bridge.Engine, *store.Store, func() bool) {}
 func (*images) awaitReboot(context.Context)                     {}
+func (*images) slot() migration.Slot                            { return nil }
 func (*images) close() error                                    { return nil }
 func (*images) installer(*bridge.Engine) cwmp.Installer         { return nil }

@@ -153,13 +153,13 @@ func (o *office) beside(fn func(ctx context.Context) error) {
 }
 
 // open starts the migration; close waits for it.
-func (o *office) open(ctx context.Context, c *Config, inContact func() bool) error {
+func (o *office) open(ctx context.Context, c *Config, inContact func() bool, slot migration.Slot) error {
 	cfg, err := c.Bridge.Migration.build()
 	if err != nil {
 		return err
 	}
 	o.m, err = migration.Open(ctx, o.engine, migration.Options{Config: cfg, Initial: bridge.Phase(c.Bridge.Phase), Object: o.object, Log: o.log,
-		Emit: o.emit, InContact: inContact, WANUp: o.uplink(c.Bridge.Migration.WAN), Damped: func() int { return len(o.engine.Frozen()) }})
+		Emit: o.emit, InContact: inContact, WANUp: o.uplink(c.Bridge.Migration.WAN), Slot: slot, Damped: func() int { return len(o.engine.Frozen()) }})
 	if err != nil {
 		return err
 	}

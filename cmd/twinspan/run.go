@@ -152,7 +152,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	defer reloadOnHangup(ctx, live)()
 	// What a restart ends is taken back here, before any manager can connect.
 	work, stopWork := context.WithCancel(ctx)
-	if err := mig.open(work, c, uspAgent.InContact); err != nil {
+	if err := mig.open(work, c, uspAgent.InContact, fw.slot()); err != nil {
 		stopWork()
 		return nil, err
 	}

@@ -196,8 +196,11 @@ func (m *Manager) judge(ctx context.Context) error {
 }
 
 // running names the image that runs.
-func (m *Manager) running() string {
-	return m.lay.Active + "/" + strconv.FormatUint(m.s.Banks[m.lay.Active].Gen, 10) + "/" + m.lay.bank(m.lay.Active).Version
+func (m *Manager) running() string { return m.image(m.lay.Active) }
+
+// image names what is in a bank of the layout.
+func (m *Manager) image(bank string) string {
+	return bank + "/" + strconv.FormatUint(m.s.Banks[bank].Gen, 10) + "/" + m.lay.bank(bank).Version
 }
 
 func (m *Manager) spool() string { return filepath.Join(m.o.Dir, "download.part") }
@@ -334,7 +337,10 @@ func (m *Manager) proven() {
 	if m.s.Trial == nil && m.s.Known == m.running() || m.restarting {
 		return
 	}
-	m.s.Trial, m.s.Known = nil, m.running()
+	m.s.Trial = nil
+	if now := m.running(); m.s.Known != now {
+		m.s.Previous, m.s.Known = m.s.Known, now
+	}
 	if m.save("confirmed") == nil {
 		m.log.Info("the firmware image has proven itself", "bank", m.lay.Active, "version", m.lay.bank(m.lay.Active).Version)
 	}
@@ -400,6 +406,49 @@ func (m *Manager) switchTo(ctx context.Context, command, bank string) error {
 	}
 	m.restarting = true
 	m.o.Restart(ctx, "firmware: "+bank+" is activated", false) // TP-469 9.3, 9.4
+	return nil
+}
+
+// earlier is the bank of the image that ran before this one, if it is still there and may be started. The caller holds mu.
+func (m *Manager) earlier() string {
+	for _, b := range m.lay.Banks {
+		if b.Name != m.lay.Active && m.s.Banks[b.Name] != nil && m.image(b.Name) == m.s.Previous && m.bootable("", b.Name) == nil {
+			return b.Name
+		}
+	}
+	return ""
+}
+
+// Untried reports whether the image before this one is there to be tried, or is on trial for a limited time: what a rescue of the
+// device waits for. One that was tried and reached nobody has ActivationFailed. It never blocks.
+func (m *Manager) Untried() bool {
+	if !m.mu.TryLock() {
+		return true // somebody works on the banks
+	}
+	defer m.mu.Unlock()
+	if m.s.Trial != nil {
+		return m.o.Confirm > 0
+	}
+	return m.earlier() != ""
+}
+
+// Try puts the image before this one on trial, as Activate() would, and asks for a restart. With a trial under way it does nothing.
+func (m *Manager) Try(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.s.Trial != nil || m.restarting {
+		return nil
+	}
+	bank := m.earlier()
+	if bank == "" {
+		return errors.New("firmware: no image from before is left")
+	}
+	if err := m.arm(ctx, bank); err != nil {
+		return err
+	}
+	m.restarting = true
+	m.log.Warn("the firmware image before this one is tried, since no manager is reached", "bank", bank)
+	m.o.Restart(ctx, "firmware: back to "+bank+", no manager is reached", true)
 	return nil
 }
 

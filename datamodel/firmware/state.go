@@ -50,11 +50,13 @@ type install struct {
 
 // state is the one file of the Manager.
 type state struct {
-	Banks   map[string]*bankState `json:"banks"`
-	Boot    string                `json:"boot"`            // BootFirmwareImage
-	Known   string                `json:"known,omitempty"` // the image that ran when a manager was last reached
-	Trial   *trial                `json:"trial,omitempty"`
-	Install *install              `json:"install,omitempty"`
+	Banks map[string]*bankState `json:"banks"`
+	Boot  string                `json:"boot"`            // BootFirmwareImage
+	Known string                `json:"known,omitempty"` // the image that ran when a manager was last reached
+	// Previous is the image that ran before Known.
+	Previous string   `json:"previous,omitempty"`
+	Trial    *trial   `json:"trial,omitempty"`
+	Install  *install `json:"install,omitempty"`
 }
 
 const stateFile = "state.json"

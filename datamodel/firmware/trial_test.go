@@ -411,3 +411,66 @@ func TestDamagedState(t *testing.T) {
 		}
 	}
 }
+
+// TestImageBeforeThisOne: a device that lost its managers starts the image that ran before, once; it stays if it reaches one.
+func TestImageBeforeThisOne(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Confirm = time.Hour })
+	if r.m.Untried() || r.m.Try(t.Context()) == nil {
+		t.Error("there was no image before")
+	}
+	r.deploy("2", "2.0.0", true)
+	if !r.m.Untried() {
+		t.Error("a trial is under way: a rescue waits for its end")
+	}
+	r.boot()
+	r.m.Contact()
+	r.proven()
+	r.boot()
+	if !r.m.Untried() {
+		t.Fatal("the image before is not known after a restart")
+	}
+	if err := r.m.Try(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.restarted(); !strings.HasPrefix(got, "!firmware: back to bank1") {
+		t.Errorf("restart: %s", got)
+	}
+	if err := r.m.Try(t.Context()); err != nil { // told twice
+		t.Error(err)
+	}
+	r.o.Confirm = 20 * time.Millisecond
+	r.boot()
+	r.runs("1")
+	r.restarted() // it reaches nobody
+	r.boot()
+	r.runs("2")
+	r.wants("1", activationFailed, "1.0.0")
+	if r.m.Untried() || r.m.Try(t.Context()) == nil {
+		t.Error("an image that reached nobody is tried again")
+	}
+
+	r.o.Confirm = time.Hour
+	r.deploy("1", "3.0.0", true)
+	r.boot()
+	r.m.Contact()
+	r.proven()
+	if !r.m.Untried() {
+		t.Fatal("2.0.0 ran before 3.0.0")
+	}
+	if err := r.m.Try(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.restarted()
+	r.boot()
+	r.m.Contact()
+	r.proven()
+	r.runs("2")
+	r.values[table+"1.Available"] = "false"
+	if r.m.Untried() {
+		t.Error("an image that is set to be not Available is tried")
+	}
+	r.values[table+"1.Available"] = "true"
+	if !r.m.Untried() {
+		t.Error("3.0.0 ran before")
+	}
+}
