@@ -240,3 +240,23 @@ func TestSignedRecords(t *testing.T) {
 		}
 	}
 }
+
+// A program of this device does not get the Roles that a remote Controller has by its certificate.
+func TestInternalControllerIsNoRemoteOne(t *testing.T) {
+	r := newRig(t, limited, private, func(_ *datamodel.Profile, o *Options) { o.ServiceSocket = &ServiceListener{Path: "x"} })
+	root := (*issuer)(nil).issue(t, "root", "")
+	trustCA(r, root, "root", "MTP-and-USP", roleTable+"1")
+	if p := newRawPeer(t, r.agent, false, root.issue(t, "leaf", "self::remote").shown(), 701); !p.answered("self::remote", agentID) {
+		t.Fatal("the remote Controller is refused")
+	}
+	c := r.agent.controllers().byID["self::remote"]
+	if c == nil {
+		t.Fatal("no row")
+	}
+	if s, err := r.agent.internal(c); err == nil {
+		t.Errorf("an impostor is believed: %+v", s)
+	}
+	if s, err := r.agent.internal(nil); err != nil || !s.internal {
+		t.Errorf("a new one: %+v %v", s, err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"twinspan/datamodel"
 	"twinspan/store"
 	"twinspan/usp/agent/subscribe"
+	"twinspan/usp/agent/trust"
 	"twinspan/usp/mtp"
 	"twinspan/usp/uspmsg"
 	"twinspan/usp/wire"
@@ -191,13 +192,23 @@ func (a *Agent) internal(c *controller) (standing, error) {
 		}
 	}
 	s := standing{proven: true, internal: true}
-	if name := a.opt.ServiceSocket.Role; name != "" {
+	name := a.opt.ServiceSocket.Role
+	if name != "" {
 		const roles = "Device.LocalAgent.ControllerTrust.Role."
 		r.rows(roles, func(_ uint32, row string) {
 			if len(s.roles) == 0 && r.str(row+"Name") == name {
 				s.inherit, s.roles = true, []string{strings.TrimSuffix(row, ".")}
 			}
 		})
+		if len(s.roles) == 0 {
+			a.slow.Warn("usp_services_role_missing", "role", name)
+		}
+	}
+	// A row that inherited its roles from a certificate belongs to who has that: a program of this device does not speak for it.
+	if c != nil {
+		if had := strings.Join(trust.List(r.str(c.row+"InheritedRole")), ","); had != "" && had != strings.Join(s.roles, ",") {
+			return standing{}, errLink
+		}
 	}
 	return s, nil
 }

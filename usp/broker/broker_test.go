@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"twinspan/datamodel"
+	"twinspan/usp/broker"
 	"twinspan/usp/controller"
 	"twinspan/usp/service/clock"
 	"twinspan/usp/uspmsg"
@@ -250,5 +252,36 @@ func TestSetAcrossAgentAndService(t *testing.T) {
 	}
 	if v, err := r.full.Get(ctx, own+"ProvisioningCode", clock.Path+"Offset"); err != nil || v[own+"ProvisioningCode"] != "P1" || v[clock.Path+"Offset"] != "7" {
 		t.Errorf("half done: %v %v", v, err)
+	}
+}
+
+// A search tells the values that it compares: a row whose value a role hides is not found by it.
+func TestSearchesDoNotTellWhatARoleHides(t *testing.T) {
+	r := newRig(t, func(_ *broker.Options, p *datamodel.Profile) {
+		row := "Device.LocalAgent.ControllerTrust.Role.2."
+		for k, v := range map[string]string{"Permission.1.Targets": "Device.X_TWINSPAN-EXAMPLE_Clock.", "Permission.1.Order": "0", "Permission.2.Enable": "true", "Permission.2.Order": "9",
+			"Permission.2.Targets": clock.Path + "Alarm.1.At", "Permission.2.Param": "-w--", "Permission.2.Obj": "----", "Permission.2.InstantiatedObj": "----", "Permission.2.CommandEvent": "----"} {
+			p.Factory[row+k] = v
+		}
+	})
+	ctx := timed(t)
+	r.clock("self::clock")
+	for _, name := range []string{"a", "b"} {
+		if _, _, err := r.full.Add(ctx, clock.Path+"Alarm.", map[string]string{"Name": name, "At": "07:00"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	search := clock.Path + `Alarm.[At=="07:00"].`
+	if v, err := r.full.Get(ctx, search); err != nil || v[clock.Path+"Alarm.1.Name"] != "a" {
+		t.Fatalf("%v %v", v, err)
+	}
+	if v, err := r.little.Get(ctx, search); err != nil || v[clock.Path+"Alarm.1.Name"] != "" || v[clock.Path+"Alarm.2.Name"] != "b" {
+		t.Errorf("Get: %v %v", v, err)
+	}
+	if v, err := r.little.Get(ctx, clock.Path+"Alarm.1.Name"); err != nil || len(v) != 1 {
+		t.Errorf("what is not hidden: %v %v", v, err)
+	}
+	if err := r.little.Set(ctx, map[string]string{search + "Enable": "true"}); code(err) != 7006 {
+		t.Errorf("Set: %v", err)
 	}
 }

@@ -56,7 +56,9 @@ func (b *Broker) operate(ctx context.Context, q *agentRequest, s *service, p pla
 		}
 		commands = commands[:0]
 		for _, row := range rows {
-			commands = append(commands, row+name)
+			if p.comparable(q, row) {
+				commands = append(commands, row+name)
+			}
 		}
 	}
 	resp := &uspmsg.OperateResp{}

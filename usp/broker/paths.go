@@ -3,6 +3,7 @@ package broker
 import (
 	"strings"
 
+	"twinspan/bridge"
 	"twinspan/datamodel"
 )
 
@@ -64,6 +65,24 @@ func (p place) judged() string {
 		return p.base + "."
 	}
 	return p.base
+}
+
+// comparable reports whether a Controller may read what the expressions of p compare in one row that they matched: a row that is
+// shown, or acted on, tells what its values are.
+func (p place) comparable(q *agentRequest, row string) bool {
+	steps := strings.Split(row, ".")
+	for _, name := range p.compared {
+		at := strings.Split(name, ".")
+		for i := range at {
+			if at[i] == "{i}" && i < len(steps) {
+				at[i] = steps[i]
+			}
+		}
+		if !q.Allowed(strings.Join(at, "."), bridge.ReadParam) {
+			return false
+		}
+	}
+	return true
 }
 
 // within reports whether base names what top names, or something below it.

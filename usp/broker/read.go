@@ -231,8 +231,9 @@ func (j *job) merge(q *agentRequest, i int, res *getResult) {
 		return
 	}
 	before := len(res.ResolvedPathResults)
+	asked, _ := locate(j.paths[i])
 	for _, r := range got.GetResolvedPathResults() {
-		if j.readable(q, r) {
+		if j.readable(q, r) && asked.comparable(q, r.GetResolvedPath()) {
 			res.ResolvedPathResults = append(res.ResolvedPathResults, r)
 		}
 	}
@@ -350,7 +351,7 @@ func (b *Broker) instances(ctx context.Context, q *agentRequest, svc *service, p
 	var out []*uspmsg.GetInstancesResp_CurrInstance
 	for _, i := range list[0].GetCurrInsts() {
 		at, ok := locate(i.GetInstantiatedObjPath())
-		if !ok || at.search || at.follow || !svc.owns(at.base) || !q.Allowed(at.text, bridge.ReadInst) { // R-GIN.0
+		if !ok || at.search || at.follow || !svc.owns(at.base) || !q.Allowed(at.text, bridge.ReadInst) || !p.comparable(q, at.text) { // R-GIN.0
 			continue
 		}
 		for name := range i.UniqueKeys {

@@ -162,6 +162,9 @@ func (b *Broker) judge(ctx context.Context, q *agentRequest, w *writing, svc *se
 		}
 		rows = rows[:0]
 		for _, r := range found {
+			if !p.comparable(q, r) {
+				return datamodel.Fail(datamodel.Denied, p.text, "the search compares what must not be read")
+			}
 			rows = append(rows, r+tail)
 		}
 		rows = append(rows, p.base+".")
