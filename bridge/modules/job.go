@@ -38,6 +38,8 @@ func (j *job) run(ctx context.Context) *Fault {
 	if j.r.URL != "" {
 		if u, err := url.Parse(j.r.URL); err != nil || u.Host == "" {
 			return fail(InvalidArguments, "URL")
+		} else if u.User != nil { // it would be kept in DeploymentUnit.{i}.URL, for all to read
+			return fail(InvalidArguments, "URL: user and password have arguments of their own")
 		} else if u.Scheme != "http" && u.Scheme != "https" {
 			return fail(BadProtocol, "")
 		}

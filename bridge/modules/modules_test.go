@@ -148,6 +148,7 @@ func TestRules(t *testing.T) {
 	}{
 		{Request{Kind: Install, UUID: "nonsense", URL: "http://h/1"}, InvalidUUID, 0},
 		{Request{Kind: Install}, InvalidArguments, 0},
+		{Request{Kind: Install, URL: "http://user:secret@x/hello"}, InvalidArguments, 0},
 		{Request{Kind: Install, URL: "ftp://h/1"}, BadProtocol, 0},
 		{Request{Kind: Install, URL: "http://h/1", Env: "Device.SoftwareModules.ExecEnv.9"}, UnknownEnv, 0},
 		{Request{Kind: Install, URL: "http://h/1", Env: "Device.SoftwareModules.ExecEnv.2"}, DisabledEnv, 0},

@@ -19,12 +19,16 @@ import (
 
 const (
 	fileRedirects  = 5
-	fileHeaderWait = time.Minute // for the first byte of an answer
-	fileIdle       = time.Minute // between two reads of a body
+	fileHeaderWait = time.Minute   // for the first byte of an answer
+	fileIdle       = time.Minute   // between two reads of a body
+	fileTime       = 6 * time.Hour // for a whole body: a server that drips must not hold up all other files for ever
 )
 
 // Client gets and puts files. Safe for concurrent use.
-type Client struct{ client *http.Client }
+type Client struct {
+	client *http.Client
+	idle   time.Duration // seam of the tests
+}
 
 // New makes a client that trusts roots (nil: those of the system) and shows certs to servers that ask.
 func New(roots *x509.CertPool, certs []tls.Certificate) *Client {
@@ -37,7 +41,7 @@ func New(roots *x509.CertPool, certs []tls.Certificate) *Client {
 		DisableKeepAlives:      true, // one file, one connection: nothing stays open
 		DisableCompression:     true, // FileSize counts what is sent
 	}
-	return &Client{client: &http.Client{Transport: transport,
+	return &Client{idle: fileIdle, client: &http.Client{Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
@@ -59,9 +63,11 @@ func (h *Client) Fetch(ctx context.Context, r Request, dst *os.File) error {
 	if resp.ContentLength > r.MaxSize {
 		return errTooLarge
 	}
-	idle := time.AfterFunc(fileIdle, cancel) // a server that stops in the middle
+	idle := time.AfterFunc(h.idle, cancel) // a server that stops in the middle
 	defer idle.Stop()
-	n, err := io.Copy(dst, &activeReader{r: io.LimitReader(resp.Body, r.MaxSize+1), idle: idle})
+	late := time.AfterFunc(fileTime, cancel)
+	defer late.Stop()
+	n, err := io.Copy(dst, &activeReader{r: io.LimitReader(resp.Body, r.MaxSize+1), idle: idle, wait: h.idle})
 	if n > r.MaxSize {
 		return errTooLarge
 	}
@@ -78,16 +84,20 @@ func (h *Client) Fetch(ctx context.Context, r Request, dst *os.File) error {
 	return nil
 }
 
-// activeReader puts the idle limit off as long as something arrives.
+// activeReader puts the idle limit off as long as something moves.
 type activeReader struct {
-	r    io.Reader
-	idle *time.Timer
+	r     io.Reader
+	close func() error
+	idle  *time.Timer
+	wait  time.Duration
 }
+
+func (a *activeReader) Close() error { return a.close() }
 
 func (a *activeReader) Read(b []byte) (int, error) {
 	n, err := a.r.Read(b)
 	if n > 0 {
-		a.idle.Reset(fileIdle)
+		a.idle.Reset(a.wait)
 	}
 	return n, err
 }
@@ -97,8 +107,24 @@ func (h *Client) Store(ctx context.Context, r Request, size int64, open func() (
 	if size > r.MaxSize {
 		return errTooLarge
 	}
-	resp, err := h.do(ctx, http.MethodPut, r, size, open)
+	outer := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	idle := time.AfterFunc(h.idle+fileHeaderWait, cancel) // a server that stops taking, or drips
+	defer idle.Stop()
+	late := time.AfterFunc(fileTime, cancel)
+	defer late.Stop()
+	resp, err := h.do(ctx, http.MethodPut, r, size, func() (io.ReadCloser, error) {
+		f, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &activeReader{r: f, close: f.Close, idle: idle, wait: h.idle + fileHeaderWait}, nil
+	})
 	if err != nil {
+		if ctx.Err() != nil && outer.Err() == nil {
+			return &Error{Reason: Incomplete, Text: "the file server does not take the file", Err: err}
+		}
 		return err
 	}
 	defer resp.Body.Close()
@@ -112,7 +138,7 @@ func (h *Client) Store(ctx context.Context, r Request, size int64, open func() (
 
 // do sends a request, answers one challenge per place and follows redirects. Credentials go to the host that the ACS named
 // only, and never from https to http.
-func (h *Client) do(ctx context.Context, method string, r Request, size int64, open func() (*os.File, error)) (*http.Response, error) {
+func (h *Client) do(ctx context.Context, method string, r Request, size int64, open func() (io.ReadCloser, error)) (*http.Response, error) {
 	u, err := url.Parse(r.URL)
 	if err != nil {
 		return nil, &Error{Reason: Failed, Text: "the URL cannot be parsed"}

@@ -9,5 +9,5 @@
 //
 // Authentication is Basic or Digest, as the server asks (Digest where both are offered). Five redirects are followed, never from https to
 // http; credentials go only to the host that was named. One connection for each file. The certificate of the server is always
-// verified. Bounds: Request.MaxSize bytes, a minute of silence, 30 s to connect and as long for TLS, 64 KiB of headers.
+// verified. Bounds: Request.MaxSize bytes, a minute of silence, six hours for a body, 30 s to connect and as long for TLS, 64 KiB of headers.
 package webfile
