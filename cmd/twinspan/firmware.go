@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"twinspan/bridge"
@@ -58,7 +59,12 @@ func openImages(ctx context.Context, c *Config, log *slog.Logger) (*images, erro
 		o.Confirm = time.Duration(*d)
 	}
 	if ask := c.Firmware.Ask; len(ask) > 0 {
-		o.Ask = func(ctx context.Context, message string) (bool, error) { return yes(ctx, ask, message) }
+		o.Ask = func(ctx context.Context, message string) (bool, error) {
+			if strings.HasPrefix(message, "-") { // a manager's text must not become an option of the program
+				message = " " + message
+			}
+			return yes(ctx, ask, message)
+		}
 	}
 	if idle := c.Firmware.Idle; len(idle) > 0 {
 		o.Idle = func(ctx context.Context) bool {

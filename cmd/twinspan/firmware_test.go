@@ -301,6 +301,8 @@ func TestFirmwareConfig(t *testing.T) {
 		"[firmware]\nbanks = \"simulated\"\n[hooks]\ninstall = [\"x\"]\n":        "only one place",
 		"[firmware]\nbanks = \"simulated\"\nconfirm_within = \"-1s\"\n":          "must be 0",
 		"[firmware]\nbanks = \"simulated\"\n[firmware.tls]\nca_file = \"/no\"\n": "firmware.tls",
+		"[firmware]\nask = [\"x\"]\n":                                            "without firmware.banks",
+		"[firmware]\nbanks = \"simulated\"\nidle = [\"/no/x\"]\n":                "firmware.idle",
 		"[firmware]\nbanks = \"command\"\ncommand = [\"/bin/false\"]\n":          "the program for the banks failed",
 	} {
 		r := configure(t, text)

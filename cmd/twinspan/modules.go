@@ -26,6 +26,9 @@ func (c *Config) newModules(engine *bridge.Engine, o *cwmp.Options, log *slog.Lo
 	if len(c.Modules) == 0 {
 		return func(context.Context) {}, func(context.Context) error { return nil }, nil
 	}
+	if _, ok := engine.Schema().Lookup("Device.SoftwareModules."); !ok {
+		return nil, nil, errors.New("modules.environment: the profile does not have Device.SoftwareModules.")
+	}
 	dir := filepath.Join(c.Data, "modules")
 	if err := os.RemoveAll(dir); err != nil { // packages of before the start
 		return nil, nil, err

@@ -134,10 +134,18 @@ func TestControllersOfServices(t *testing.T) {
 }
 
 func TestServicesConfiguration(t *testing.T) {
-	for _, extra := range []string{"[services]\nmode = \"0066\"\n", "[services]\nmode = \"rw\"\n", "[services]\nmax = 0\n", "[services]\nmax = 1000\n", "[services]\nsockets = \"x\"\n"} {
-		r := configure(t, extra)
-		if _, err := loadConfig(r.config); err == nil || !strings.Contains(err.Error(), "services.") {
+	for extra, want := range map[string]string{
+		"enabled = true\nmode = \"0066\"\n": "services.mode", "enabled = true\nmode = \"rw\"\n": "services.mode", "enabled = true\nmax = 0\n": "services.max",
+		"enabled = true\nmax = 1000\n": "services.max", "sockets = \"x\"\n": "services.sockets", "enabled = true\nsocket = \"\"\n": "services.socket",
+		"socket = \"/tmp/x\"\n": "services.enabled",
+	} {
+		r := configure(t, "[services]\n"+extra)
+		if _, err := loadConfig(r.config); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", extra, err)
 		}
+	}
+	r := configure(t, "[services]\nenabled = true\nsocket = \"/nonexistent/x\"\n")
+	if c, err := loadConfig(r.config); err != nil || c.checkMachine() == nil || !strings.Contains(c.checkMachine().Error(), "services.socket") {
+		t.Errorf("a folder that is not there: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func oneOf(key, value string, words ...string) error {
@@ -73,7 +74,8 @@ func (c *Config) checkMachine() error {
 	for _, h := range []struct {
 		key     string
 		command []string
-	}{{"hooks.reboot", c.Hooks.Reboot}, {"hooks.install", c.Hooks.Install}} {
+	}{{"hooks.reboot", c.Hooks.Reboot}, {"hooks.install", c.Hooks.Install}, {"firmware.command", c.Firmware.Command},
+		{"firmware.ask", c.Firmware.Ask}, {"firmware.idle", c.Firmware.Idle}} {
 		if len(h.command) == 0 {
 			continue
 		}
@@ -81,9 +83,16 @@ func (c *Config) checkMachine() error {
 			errs = append(errs, fmt.Errorf("%s: %w", h.key, err))
 		}
 	}
-	if c.CLI.Socket != "" {
-		if _, err := os.Stat(filepath.Dir(c.CLI.Socket)); err != nil {
-			errs = append(errs, fmt.Errorf("cli.socket: its folder must exist: %w", err))
+	sockets := [][2]string{{"cli.socket", c.CLI.Socket}}
+	if c.Services.Enabled {
+		sockets = append(sockets, [2]string{"services.socket", c.Services.Socket}, [2]string{"services.controller_socket", c.Services.ControllerSocket})
+	}
+	for _, s := range sockets {
+		if s[1] == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Dir(s[1])); err != nil {
+			errs = append(errs, fmt.Errorf("%s: its folder must exist: %w", s[0], err))
 		}
 	}
 	return errors.Join(errs...)
@@ -144,6 +153,12 @@ func (s *ServicesConfig) validate() error {
 	if n, err := strconv.ParseUint(s.Mode, 8, 32); err != nil || n&^0o777 != 0 || n&0o600 != 0o600 {
 		return fmt.Errorf("services.mode = %q: must be octal, between 0600 and 0777", s.Mode)
 	}
+	if d := defaultConfig().Services; !s.Enabled && *s != d {
+		return errors.New("services: its keys mean nothing without services.enabled = true")
+	}
+	if s.Socket == "" {
+		return errors.New("services.socket: a path is needed")
+	}
 	if s.ControllerRole != "" && s.ControllerSocket == "" {
 		return fmt.Errorf("services.controller_role = %q needs services.controller_socket", s.ControllerRole)
 	}
@@ -161,6 +176,9 @@ func (c *Config) validateFirmware() error {
 	errs := []error{oneOf("firmware.banks", f.Banks, "", "simulated", "command")}
 	if (f.Banks == "command") != (len(f.Command) > 0) {
 		errs = append(errs, errors.New(`firmware.command and firmware.banks = "command" need each other`))
+	}
+	if f.Banks == "" && (len(f.Ask) > 0 || len(f.Idle) > 0 || f.ConfirmWithin != nil && *f.ConfirmWithin != duration(10*time.Minute) || f.TLS != TLSFiles{}) {
+		errs = append(errs, errors.New("firmware: its keys mean nothing without firmware.banks"))
 	}
 	if f.Banks != "" && len(c.Hooks.Install) > 0 {
 		errs = append(errs, errors.New("hooks.install and firmware.banks: an image has only one place to go to"))

@@ -50,7 +50,10 @@ func (l *Layout) check() error {
 	if n := len(l.Banks); n < 1 || n > maxBanks {
 		return errors.New("firmware: the platform has no banks, or more than 8")
 	}
-	for _, b := range l.Banks {
+	for i, b := range l.Banks {
+		if l.bank(b.Name) != &l.Banks[i] {
+			return errors.New("firmware: two banks of the platform have the name " + b.Name)
+		}
 		if b.Name == "" || len(b.Name) > 64 || len(b.Version) > 64 {
 			return errors.New("firmware: names and versions of banks have 1 to 64 characters")
 		}

@@ -18,7 +18,8 @@ import (
 //	write NAME FILE    puts an image into a bank; exit status 10: it is no image of this device
 //	boot NAME          tells the boot loader which bank to try from now on
 //
-// Any exit status but 0 is a failure, and the first line of standard error says why.
+// Any exit status but 0 is a failure, and the first line of standard error says why. A program that hangs is killed: after a minute, one
+// that writes after half an hour.
 type Hook struct {
 	command []string
 	bootID  string
@@ -39,8 +40,11 @@ func NewHook(command []string) (*Hook, error) {
 	return &Hook{command: command, bootID: strings.TrimSpace(string(id))}, nil
 }
 
-// maxHookOutput bounds what a program may say.
-const maxHookOutput = 16 << 10
+const (
+	maxHookOutput = 16 << 10    // of what a program may say
+	hookTime      = time.Minute // for list and boot
+	hookWriteTime = 30 * time.Minute
+)
 
 type cutBuffer struct{ bytes.Buffer }
 
@@ -49,7 +53,9 @@ func (c *cutBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (h *Hook) run(ctx context.Context, args ...string) (string, error) {
+func (h *Hook) run(ctx context.Context, limit time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, h.command[0], append(append([]string(nil), h.command[1:]...), args...)...)
 	cmd.WaitDelay = time.Second // for children of the program that keep its output open
 	var out, bad cutBuffer
@@ -69,7 +75,7 @@ func (h *Hook) run(ctx context.Context, args ...string) (string, error) {
 // Layout implements Banks.
 func (h *Hook) Layout(ctx context.Context) (Layout, error) {
 	l := Layout{BootID: h.bootID}
-	out, err := h.run(ctx, "list")
+	out, err := h.run(ctx, hookTime, "list")
 	if err != nil {
 		return l, err
 	}
@@ -97,12 +103,12 @@ func (h *Hook) Layout(ctx context.Context) (Layout, error) {
 
 // Write implements Banks.
 func (h *Hook) Write(ctx context.Context, bank, path string) error {
-	_, err := h.run(ctx, "write", bank, path)
+	_, err := h.run(ctx, hookWriteTime, "write", bank, path)
 	return err
 }
 
 // SetNext implements Banks.
 func (h *Hook) SetNext(ctx context.Context, bank string) error {
-	_, err := h.run(ctx, "boot", bank)
+	_, err := h.run(ctx, hookTime, "boot", bank)
 	return err
 }
