@@ -25,7 +25,7 @@ var ownHTTPChecks = map[string]check{
 	"OWN-02": {run: cookieRules},
 	"OWN-03": {run: func(ctx context.Context, b *bench) error {
 		b.rawAnswer("GetParameterValues", 0, func(body []byte) []byte {
-			return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n%X;part=1;q=\"a;b\"\r\n%s\r\n%X\r\n%s\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n",
+			return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nConnection: close\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n%X;part=1;q=\"a;b\"\r\n%s\r\n%X\r\n%s\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n",
 				100, body[:100], len(body)-100, body[100:])
 		})
 		if _, err := b.get(ctx, b.code()); err != nil {
@@ -55,7 +55,7 @@ var ownHTTPChecks = map[string]check{
 	"OWN-08": {run: func(ctx context.Context, b *bench) error {
 		b.tap.onAfter(func(x *exchange) bool { // what would be 204
 			if x.Status == http.StatusNoContent && len(x.RespBody) == 0 {
-				x.Raw = []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				x.Raw = []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 			}
 			return false
 		})
