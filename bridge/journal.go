@@ -22,15 +22,20 @@ const maxJournalValue = 1024
 // journal already; long ones are cut. What is trimmed away while it is read is left out, and said so.
 func WriteJournal(ctx context.Context, st *store.Store, w io.Writer) error {
 	out := bufio.NewWriter(w)
-	after, head := st.JournalStart()-1, st.Head().Rev()
+	by, _ := WriterFrom(ctx)
+	now := st.Head()
+	after, head := st.JournalStart()-1, now.Rev()
 	for {
 		var failed error
 		err := st.Journal(after, func(e *store.Entry) bool {
 			after = e.Rev
+			rev := e.Rev
 			if failed = ctx.Err(); failed == nil {
-				_, failed = out.WriteString(entryText(e))
+				if e = by.Visible(now, e); e != nil {
+					_, failed = out.WriteString(entryText(e))
+				}
 			}
-			return failed == nil && e.Rev < head // what is written meanwhile is for the next file
+			return failed == nil && rev < head // what is written meanwhile is for the next file
 		})
 		if failed != nil {
 			return failed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"twinspan/datamodel"
 	"twinspan/store"
@@ -237,6 +238,33 @@ func (t *tree) raw(p *datamodel.Param, f *datamodel.Facts, path string) string {
 // may reports a right of the writer, true for everything without Rights.
 func (w *Writer) may(v *store.Version, path string, r Right) bool {
 	return w.Rights == nil || w.System || w.Rights.Allow(v, path, r)
+}
+
+// Shows reports whether the writer may read the value, or know of the row, at a canonical path: for what is told of several paths
+// by one command. A Writer without Rights may.
+func (w Writer) Shows(v *store.Version, path string) bool {
+	if strings.HasSuffix(path, ".") {
+		return w.may(v, path, ReadInst)
+	}
+	return w.may(v, path, ReadParam)
+}
+
+// Visible is an entry with the lines that the writer may see, nil if none is left.
+func (w Writer) Visible(v *store.Version, e *store.Entry) *store.Entry {
+	if w.Rights == nil || w.System {
+		return e
+	}
+	kept := *e
+	kept.Deltas = nil
+	for i := range e.Deltas {
+		if w.Shows(v, e.Deltas[i].Path) {
+			kept.Deltas = append(kept.Deltas, e.Deltas[i])
+		}
+	}
+	if len(kept.Deltas) == 0 {
+		return nil
+	}
+	return &kept
 }
 
 // secured reports whether secured values may be read. Without Rights only internal writers may: the ACS has no

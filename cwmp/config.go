@@ -59,8 +59,12 @@ func portable(s *datamodel.Schema, path string) bool {
 	return f != nil && f.Access == datamodel.ReadWrite && m.Param.Name != stateParam && !f.Hidden && !f.Secured && !f.Command // DESIGN invariant 11
 }
 
-// ExportConfig writes the vendor configuration file that an ACS gets by Upload. Safe for concurrent use.
-func (c *CPE) ExportConfig(w io.Writer) error { return c.exportConfig(w) }
+// ExportConfig writes the vendor configuration file that an ACS gets by Upload, without what the Controller that runs the command
+// of ctx may not read. Safe for concurrent use.
+func (c *CPE) ExportConfig(ctx context.Context, w io.Writer) error {
+	by, _ := bridge.WriterFrom(ctx)
+	return c.exportConfig(w, by)
+}
 
 // RestoreConfig applies such a file as w, all or nothing; ref goes into the journal. w.Protocol must be CWMP, whose spelling the
 // change has. Safe for concurrent use.
@@ -69,11 +73,12 @@ func (c *CPE) RestoreConfig(ctx context.Context, w bridge.Writer, r io.Reader, r
 }
 
 // exportConfig writes the configuration file.
-func (c *CPE) exportConfig(w io.Writer) error {
+func (c *CPE) exportConfig(w io.Writer, by bridge.Writer) error {
 	file := configFile{Format: configFormat, Values: map[string]string{}}
 	schema := c.e.Schema()
-	c.e.Store().Head().Walk(schema.Root().Path, func(path string, l store.Leaf) bool {
-		if l.Flags&store.Secret == 0 && portable(schema, path) {
+	head := c.e.Store().Head()
+	head.Walk(schema.Root().Path, func(path string, l store.Leaf) bool {
+		if l.Flags&store.Secret == 0 && portable(schema, path) && by.Shows(head, path) {
 			file.Values[path] = l.Value
 		}
 		return true

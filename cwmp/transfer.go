@@ -362,7 +362,7 @@ func (c *CPE) upload(ctx context.Context, t transfer, f *os.File) error {
 	kind, n := uploadInstance(t.FileType)
 	switch {
 	case t.FileType == uploadConfig || kind == uploadConfigInst && n == 1:
-		err = c.exportConfig(f)
+		err = c.exportConfig(f, acsWriter)
 	case t.FileType == uploadLog:
 		err = c.o.WriteLog(ctx, c.limited(f))
 	case kind == uploadLogInst:

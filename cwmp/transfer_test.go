@@ -298,7 +298,7 @@ func TestConfigRoundTrip(t *testing.T) {
 	r.rpc(&soap.AddObject{ObjectName: "Device.NAT.PortMapping."})
 	r.rpc(&soap.SetParameterValues{ParameterList: values("Device.NAT.PortMapping.1.Description", "x<&>", zonePath, "A")})
 	var file bytes.Buffer
-	if err := r.cpe.exportConfig(&file); err != nil {
+	if err := r.cpe.exportConfig(&file, acsWriter); err != nil {
 		t.Fatal(err)
 	}
 	r.run(&soap.SetParameterValues{ParameterList: values(zonePath, "B")}, &soap.DeleteObject{ObjectName: "Device.NAT.PortMapping.1."})

@@ -158,3 +158,49 @@ func TestArbitrationCommands(t *testing.T) {
 		}
 	}
 }
+
+// only gives the rights to everything below some paths.
+type only []string
+
+func (o only) Allow(_ *store.Version, path string, _ bridge.Right) bool {
+	for _, top := range o {
+		if strings.HasPrefix(path, top) {
+			return true
+		}
+	}
+	return false
+}
+
+func (only) Secured(*store.Version) bool { return false }
+
+// The journal tells nobody what he may not read.
+func TestJournalWithRights(t *testing.T) {
+	e, _ := arbitrated(t)
+	for _, path := range []string{"Device.DeviceInfo.ProvisioningCode", "Device.Time.LocalTimeZone"} {
+		object, name := datamodel.SplitParam(path)
+		if _, err := e.Apply(t.Context(), acs, bridge.Change{Atomic: true, Ops: []bridge.Op{{Kind: bridge.OpSet, Path: object, Settings: []bridge.Setting{{Name: name, Value: "hidden", Required: true}}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	little := bridge.Writer{Name: "usp:little", Protocol: datamodel.USP, Class: bridge.ClassMain, Rights: only{object, "Device.Time."}}
+	op, err := e.Command(little, object+"GetJournal()", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := op.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := ""
+	for name, value := range out {
+		if strings.HasSuffix(name, ".Path") {
+			lines += value + " "
+		}
+	}
+	if strings.TrimSpace(lines) != "Device.Time.LocalTimeZone" {
+		t.Errorf("told of %s", lines)
+	}
+	if out, err := operate(t, e, "GetJournal()", nil); err != nil || out["Entry.2.Change.1.Path"] == "" {
+		t.Errorf("the command line sees %v %v", out, err)
+	}
+}

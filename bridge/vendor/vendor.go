@@ -6,7 +6,7 @@
 //	err = engine.AddProvider(vendor.New(engine, prefix))
 //
 // Phase and Revision are readable by both protocols; GetJournal() is a USP command, used by the command line. Values of secured
-// parameters appear as salted hashes only, as in the journal itself.
+// parameters appear as salted hashes only, as in the journal itself, and what a Controller may not read does not appear to it.
 package vendor
 
 import (
@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"twinspan/bridge"
 	"twinspan/bridge/policy"
 	"twinspan/datamodel"
 	"twinspan/store"
@@ -192,7 +193,12 @@ func (p *Provider) journal(ctx context.Context, inv datamodel.Invocation) (map[s
 // newest returns the last `most` entries that touch something below prefix, oldest first, reduced to those lines.
 func (p *Provider) newest(ctx context.Context, most int, prefix string) ([]store.Entry, error) {
 	ring := make([]store.Entry, 0, most)
+	by, _ := bridge.WriterFrom(ctx)
+	now := p.engine.Store().Head()
 	collect := func(e *store.Entry) bool {
+		if e = by.Visible(now, e); e == nil {
+			return ctx.Err() == nil
+		}
 		kept := *e
 		if prefix != "" {
 			kept.Deltas = nil

@@ -189,6 +189,17 @@ func TestCommandsDoRealWork(t *testing.T) {
 	if b, err := os.ReadFile(hook); err != nil || strings.TrimSpace(string(b)) != "lo" {
 		t.Errorf("the reset hook got %q %v", b, err)
 	}
+
+	// What a Controller may not read is in none of its files.
+	if _, _, err := m.Add(m.ctx, "Device.LocalAgent.ControllerTrust.Role.1.Permission.", map[string]string{"Enable": "true", "Order": "9", "Targets": zone,
+		"Param": "----", "Obj": "----", "InstantiatedObj": "----", "CommandEvent": "----"}); err != nil {
+		t.Fatal(err)
+	}
+	m.run("Device.DeviceInfo.VendorConfigFile.1.Backup()", from(srv.URL+"/config"))
+	m.run("Device.DeviceInfo.VendorLogFile.1.Upload()", from(srv.URL+"/log"))
+	if config, log := store.text("/config"), store.text("/log"); strings.Contains(config, `"`+zone+`": `) || strings.Contains(log, "JST-9") || !strings.Contains(config, "{") || !strings.Contains(log, "rev=") {
+		t.Errorf("a file tells what its reader may not know: %.300q %.300q", config, log)
+	}
 }
 
 // A timer that was promised comes true though the agent ended meanwhile.

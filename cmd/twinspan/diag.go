@@ -45,9 +45,9 @@ func newDiag(opts map[string]any, log *slog.Logger, db *store.Store) (datamodel.
 	return d, err
 }
 
-func (d *diagnostics) export(_ context.Context, w io.Writer) error {
+func (d *diagnostics) export(ctx context.Context, w io.Writer) error {
 	if cpe := d.cpe.Load(); cpe != nil {
-		return cpe.ExportConfig(w)
+		return cpe.ExportConfig(ctx, w)
 	}
 	return errNotYet
 }
