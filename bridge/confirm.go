@@ -475,7 +475,7 @@ func (e *Engine) revert(ctx context.Context, w *window, why string) error {
 		if err := w.undo(tx); err != nil {
 			return err
 		}
-		if e.cat.Load().hasAppliers() && e.running.Load() {
+		if e.cat.Load().hasAppliers() {
 			job = e.applies.stage(nil, nil, tx.Base())
 		}
 		return nil

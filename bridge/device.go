@@ -88,17 +88,21 @@ func (q *applyQueue) empty() bool {
 }
 
 // applyLoop carries committed changes out, one after the other. It ends with ctx; what is left is re-driven at the next
-// start.
-func (e *Engine) applyLoop(ctx context.Context) {
+// start. What was committed up to start is carried out first and at once, and nothing of it a second time.
+func (e *Engine) applyLoop(ctx context.Context, start *store.Version) {
 	defer e.wg.Done()
 	if !e.cat.Load().hasAppliers() {
 		return
 	}
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	e.redrive(ctx)
+	driven := e.redrive(ctx, start)
 	for {
 		for j := e.applies.next(); j != nil && ctx.Err() == nil; j = e.applies.next() {
+			if j.rev <= driven {
+				close(j.done)
+				continue
+			}
 			e.carryOut(ctx, j)
 		}
 		if ctx.Err() != nil {
@@ -300,29 +304,35 @@ func (e *Engine) writesOf(deltas []store.Delta, v *store.Version) []datamodel.Wr
 }
 
 // redrive applies what was committed but not applied when the engine last stopped. When the journal no longer reaches
-// back, everything stored is applied: Apply is idempotent.
-func (e *Engine) redrive(ctx context.Context) {
+// back, everything stored is applied: Apply is idempotent. It returns the revision up to which
+// nothing is left to apply.
+func (e *Engine) redrive(ctx context.Context, head *store.Version) (driven uint64) {
 	cat := e.cat.Load()
-	head := e.store.Head()
 	after, _ := e.store.Cursor(appliedCursor)
+	last := after
 	var deltas []store.Delta
 	err := e.store.Journal(after, func(en *store.Entry) bool {
+		if en.Rev > head.Rev() {
+			return false
+		}
+		last = en.Rev
 		if en.Meta.Kind != "sync" { // those came from the device
 			deltas = append(deltas, en.Deltas...)
 		}
-		return en.Rev < head.Rev()
+		return true
 	})
 	if errors.Is(err, store.ErrCursorGone) {
-		deltas = deltas[:0]
+		deltas, last = deltas[:0], head.Rev()
 		head.Walk("", func(path string, _ store.Leaf) bool {
 			deltas = append(deltas, store.Delta{Op: store.DeltaSet, Path: path})
 			return true
 		})
 	} else if err != nil {
 		e.log.Error("journal could not be read", "error", err)
-		return
+		return 0
 	}
 	batches := e.split(cat, e.writesOf(deltas, head))
+	driven = last
 	for try := 1; len(batches) > 0; try++ {
 		_, err := e.drive(ctx, batches)
 		if err == nil || ctx.Err() != nil {
@@ -330,15 +340,17 @@ func (e *Engine) redrive(ctx context.Context) {
 		}
 		if try == 3 {
 			e.log.Error("what was committed before the restart could not be applied", "error", err)
+			driven = 0
 			break
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return 0
 		case <-time.After(time.Second):
 		}
 	}
 	if ctx.Err() == nil {
-		e.applied(head.Rev())
+		e.applied(last)
 	}
+	return driven
 }

@@ -424,6 +424,32 @@ func TestRedriveAtStart(t *testing.T) {
 	}
 }
 
+// What was committed before the start is in the journal and in the queue: the device hears of it once.
+func TestRedriveIsOnce(t *testing.T) {
+	s := store.OpenMemory(store.Options{})
+	defer s.Close()
+	p := testProfile()
+	b := &box{name: "net", applies: []string{"Device.Time."}}
+	e, err := New(Options{Schema: loadSchema(t, p), Profile: p, Store: s, Providers: []datamodel.Provider{b}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if _, err := e.Apply(t.Context(), mainC, whole(set("Device.Time.", "Enable", "true"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return e.Unapplied() == 0 })
+	if _, err := e.Apply(t.Context(), mainC, whole(set("Device.Time.", "Enable", "false"))); err != nil { // in order: nothing is left before it
+		t.Fatal(err)
+	}
+	if got := b.log(); got != "Device.Time.Enable=true Device.Time.Enable=false" {
+		t.Fatal(got)
+	}
+}
+
 func TestSyncer(t *testing.T) {
 	port := func(name string) datamodel.Row {
 		return datamodel.Row{Table: "Device.Ethernet.Interface.", Key: "Name", Values: map[string]string{"Name": name, "Upstream": "true"}}

@@ -220,8 +220,8 @@ func (e *Engine) Start(ctx context.Context) error {
 		go e.flushLoop(work)
 	}
 	if e.enter() {
-		go e.applyLoop(work)
 		e.running.Store(true)
+		go e.applyLoop(work, e.store.Head())
 	}
 	return nil
 }
