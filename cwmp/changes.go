@@ -37,6 +37,9 @@ type changes struct {
 	stale   bool                // the list must be made anew
 	dirty   bool                // known differs from its record
 	dropped int                 // pending changes lost to maxPendingChanges
+	// rev is the revision up to which the journal was taken in. After a restart it is read again from where something may
+	// be missing: entries up to knownAt are in known already, those up to pendingAt leave nothing pending.
+	rev, knownAt, pendingAt uint64
 }
 
 // liveObject is an object with parameters to compare.
@@ -76,8 +79,10 @@ func active(n int) bool  { return n == 2 }
 func lightweight(n int) bool { return n >= 3 && n <= 6 }
 func lightActive(n int) bool { return n == 5 || n == 6 }
 
-// commit takes one journal entry in and reports whether a session is due for an active change.
+// commit takes one journal entry in and reports whether a session is due for an active change. Entries come in order, each
+// once.
 func (c *changes) commit(v *bridge.View, e *store.Entry) bool {
+	c.rev = e.Rev
 	if e.Meta.Kind == "factory" {
 		c.stale = true
 		return false // a new device: BOOTSTRAP tells everything
@@ -87,10 +92,15 @@ func (c *changes) commit(v *bridge.View, e *store.Entry) bool {
 	for _, d := range e.Deltas {
 		switch d.Op {
 		case store.DeltaSet, store.DeltaUnset:
-			due = c.value(v, d, own) || due
+			if e.Rev > c.knownAt {
+				delete(c.known, d.Path) // stored now: the journal tells
+			}
+			if e.Rev > c.pendingAt {
+				due = c.value(v, d, own) || due
+			}
 		case store.DeltaAddRow, store.DeltaDeleteRow:
 			c.stale = true
-			c.row(v, d, own)
+			c.row(v, d, own, e.Rev > c.knownAt)
 		case store.DeltaAttr:
 			c.stale = true
 		}
@@ -103,7 +113,6 @@ func (c *changes) value(v *bridge.View, d store.Delta, own bool) bool {
 	if !ok || m.Param == nil || m.Param.Facts(datamodel.CWMP) == nil {
 		return false
 	}
-	delete(c.known, d.Path) // stored now: the journal tells
 	if own {
 		delete(c.pending, d.Path)
 		return false
@@ -154,41 +163,59 @@ func (c *changes) note(path, before, after string, act bool) bool {
 
 // row keeps what the ACS knows of a ...NumberOfEntries parameter right when it added or deleted the row itself, and forgets
 // what was pending below a deleted row.
-func (c *changes) row(v *bridge.View, d store.Delta, own bool) {
+func (c *changes) row(v *bridge.View, d store.Delta, own, news bool) {
 	if d.Op == store.DeltaDeleteRow {
 		for path := range c.pending {
 			if strings.HasPrefix(path, d.Path) {
 				delete(c.pending, path)
 			}
 		}
+	}
+	if !news {
+		return
+	}
+	if d.Op == store.DeltaDeleteRow {
 		for path := range c.known {
 			if strings.HasPrefix(path, d.Path) {
 				delete(c.known, path)
 			}
 		}
 	}
-	m, ok := v.Schema().Lookup(d.Path)
-	if !ok || !own || m.Object == nil || m.Object.NumEntries == "" {
+	if !own {
 		return
 	}
-	table := strings.TrimRight(strings.TrimSuffix(d.Path, "."), "0123456789")
-	parent := strings.TrimSuffix(table, m.Object.Name+".")
-	path := parent + m.Object.NumEntries
-	n, err := strconv.Atoi(c.known[path])
+	if path := countOf(v, d.Path); c.known[path] != "" {
+		c.known[path] = recount(c.known[path], d.Op)
+		c.dirty = true
+	}
+}
+
+// countOf is the ...NumberOfEntries parameter that counts a row, as a canonical path; "" if there is none.
+func countOf(v *bridge.View, row string) string {
+	m, ok := v.Schema().Lookup(row)
+	if !ok || m.Object == nil || m.Object.NumEntries == "" {
+		return ""
+	}
+	table := strings.TrimRight(strings.TrimSuffix(row, "."), "0123456789")
+	return strings.TrimSuffix(table, m.Object.Name+".") + m.Object.NumEntries
+}
+
+// recount is a number of rows after one came or went.
+func recount(count string, op store.DeltaOp) string {
+	n, err := strconv.Atoi(count)
 	if err != nil {
-		return
+		return count
 	}
-	if d.Op == store.DeltaAddRow {
+	if op == store.DeltaAddRow {
 		n++
 	} else {
 		n--
 	}
-	c.known[path] = strconv.Itoa(n)
-	c.dirty = true
+	return strconv.Itoa(n)
 }
 
 // compare reads the live parameters that the ACS watches and reports whether an active one changed. A parameter seen for
-// the first time is taken as known.
+// the first time is taken as known. v must be one that takeIn gave: a row that the ACS made is counted by its journal entry.
 func (c *changes) compare(ctx context.Context, v *bridge.View) bool {
 	if c.stale {
 		c.list(v)
@@ -219,11 +246,6 @@ func (c *changes) compare(ctx context.Context, v *bridge.View) bool {
 		}
 	}
 	return due
-}
-
-// setsAttributes reports whether a commit changed what is watched.
-func setsAttributes(e *store.Entry) bool {
-	return slices.ContainsFunc(e.Deltas, func(d store.Delta) bool { return d.Op == store.DeltaAttr })
 }
 
 // adopt takes the values of live parameters that are watched now and were not before as known, and looks at no other.

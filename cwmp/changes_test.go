@@ -28,7 +28,7 @@ func (r *rig) settle() {
 		seen := false
 		r.cpe.call(r.ctx(), func() error {
 			rev, _ := r.store.Cursor(writerName)
-			seen = r.cpe.lastEvent != nil && r.cpe.lastEvent.Rev >= r.store.Head().Rev() || rev >= r.store.Head().Rev()
+			seen = r.cpe.changes.rev >= r.store.Head().Rev() || rev >= r.store.Head().Rev()
 			return nil
 		})
 		return seen

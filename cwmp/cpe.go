@@ -22,8 +22,6 @@ import (
 const (
 	// sessionGap is the shortest pause between two sessions: some servers still hold the old one at once after its end.
 	sessionGap = 200 * time.Millisecond
-	// catchUpWait bounds how long the first session waits for the journal of before the restart.
-	catchUpWait = 2 * time.Second
 	// resetGrace is how long no session starts after a factory reset by somebody else, who will restart the agent: "0 BOOTSTRAP"
 	// and "1 BOOT" belong into one Inform.
 	resetGrace = 5 * time.Second
@@ -95,13 +93,10 @@ type state struct {
 	refused      httpc.Compression // what the ACS refused with status 415
 	reset        bool
 	quietUntil   time.Time // no session before
-	caughtUp     bool      // the journal of before the start was taken in
-	bootedAt     time.Time // start of Run
 	bootRev      uint64    // newest revision when Run began
 	halted       bool      // after a factory reset: nothing may be written any more
 	pollAt       time.Time
-	lastEvent    *bridge.Event // newest event of the journal taken in
-	frozenEvent  *bridge.Event // the same, when the Inform in progress was built
+	frozenRev    uint64 // up to which the journal was taken in when the Inform in progress was built
 	ackEvent     func(bridge.Event)
 	server       *connServer
 	requested9   []*soap.RequestDownload // wait for the session of "9 REQUEST DOWNLOAD"
@@ -171,12 +166,10 @@ func (c *CPE) Run(ctx context.Context) error {
 	defer close(c.done)
 
 	c.sessionDone, c.transferDone = make(chan sessionResult, 1), make(chan transferResult, 1)
-	c.offer, c.bootedAt = len(supportedVersions)-1, time.Now()
+	c.offer = len(supportedVersions) - 1
 	if err := c.restore(); err != nil {
 		return err
 	}
-	cursor, known := c.e.Store().Cursor(writerName)
-	c.caughtUp = !known || cursor >= c.bootRev
 	c.server, c.reach = newConnServer(c), newReach(c)
 	watcher, err := c.e.Watch(writerName)
 	if err != nil {
@@ -305,7 +298,7 @@ func (c *CPE) boot(ctx context.Context) {
 	c.resetTests(ctx)
 	c.refresh(ctx, true)
 	c.changes.stale = true
-	c.changes.compare(ctx, c.e.View(acsWriter))
+	c.changes.compare(ctx, c.takeIn(ctx)) // the first Inform tells what changed before the restart, too
 	c.save(ctx)
 }
 
@@ -350,27 +343,12 @@ func (c *CPE) refresh(ctx context.Context, first bool) {
 
 // happened takes one event of the bridge in.
 func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
-	c.lastEvent = &ev
-	c.caughtUp = c.caughtUp || ev.Rev >= c.bootRev || ev.Kind == bridge.EventResync
-	if ev.Kind == bridge.EventResync {
-		c.log.Warn("journal was trimmed: changes of stored parameters before it may go unreported")
-		c.changes.stale = true
-	}
+	c.takeIn(ctx)
 	if ev.Kind == bridge.EventCommit && ev.Entry != nil && ev.Entry.Meta.Kind == "factory-reset" {
 		if ev.Rev > c.bootRev { // one of before the start has had its effect
-			c.wasReset(ctx)
+			c.wasReset(ctx, ev.Rev)
 		}
 	} else if ev.Kind == bridge.EventCommit && ev.Entry != nil {
-		if c.changes.commit(c.e.View(acsWriter), ev.Entry) {
-			c.activeNew = true
-		}
-		c.reach.committed(ctx, c.e.View(acsWriter), ev.Entry)
-		if c.running != nil && setsAttributes(ev.Entry) { // what is watched from now on has the value it has now, not the one after the session
-			c.changes.adopt(ctx, c.e.View(acsWriter))
-		}
-		if c.changes.stale { // newly watched values become known now, not at the next poll
-			c.pollAt = time.Time{}
-		}
 		if c.running == nil && (touchesManagement(ev.Entry) || touchesReach(ev.Entry)) {
 			c.refresh(ctx, false)
 		}
@@ -388,12 +366,12 @@ func (c *CPE) happened(ctx context.Context, ev bridge.Event) {
 }
 
 // wasReset begins anew after a factory reset by anybody: the records went with the tree.
-func (c *CPE) wasReset(ctx context.Context) {
+func (c *CPE) wasReset(ctx context.Context, rev uint64) {
 	if c.halted {
 		return
 	}
 	c.queue, c.schedules, c.transfers, c.mark, c.set = eventQueue{}, nil, nil, bootMark{Path: c.mark.Path}, settings{}
-	c.saved, c.changes = map[string]string{}, changes{pending: map[string]*pending{}, known: map[string]string{}, stale: true}
+	c.saved, c.changes = map[string]string{}, changes{pending: map[string]*pending{}, known: map[string]string{}, stale: true, rev: rev}
 	c.quietUntil = time.Now().Add(resetGrace)
 	c.dropTests()
 	c.modules.jobs = nil
@@ -406,9 +384,8 @@ func (c *CPE) wasReset(ctx context.Context) {
 // acknowledge moves the durable position in the journal forward as long as nothing before it waits to be told: after a
 // restart the journal is read again from there, and the pending changes arise anew.
 func (c *CPE) acknowledge() {
-	if c.lastEvent != nil && len(c.changes.pending) == 0 && c.ackEvent != nil {
-		c.ackEvent(*c.lastEvent)
-		c.lastEvent = nil
+	if len(c.changes.pending) == 0 && c.ackEvent != nil {
+		c.ackEvent(bridge.Event{Rev: c.changes.rev})
 	}
 }
 
@@ -433,8 +410,8 @@ func (c *CPE) tick(ctx context.Context, now time.Time) {
 	}
 	if c.running == nil && !now.Before(c.pollAt) {
 		c.checkAddress(ctx)
+		v := c.takeIn(ctx)
 		c.pollAt = now.Add(c.o.LivePoll)
-		v := c.e.View(acsWriter)
 		if c.changes.compare(ctx, v) {
 			c.activeNew = true
 		}
@@ -453,9 +430,6 @@ func (c *CPE) plan(now time.Time) (start bool, at time.Time) {
 	}
 	if now.Before(c.quietUntil) {
 		return false, c.quietUntil
-	}
-	if !c.caughtUp && now.Sub(c.bootedAt) < catchUpWait { // the first Inform tells what changed before the restart, too
-		return false, c.bootedAt.Add(catchUpWait)
 	}
 	consider := func(t time.Time) {
 		if at.IsZero() || t.Before(at) {
@@ -549,10 +523,10 @@ func (c *CPE) freeze(ctx context.Context) sessionJob {
 	if c.queue.has(evBootstrap) { // everything is news to a new ACS: what it is told now is what it knows
 		c.changes.pending, c.changes.known = map[string]*pending{}, map[string]string{}
 	}
-	c.changes.compare(ctx, c.e.View(acsWriter))
+	c.changes.compare(ctx, c.takeIn(ctx))
 	c.activeNew = false // goes out with this very Inform
 	changed := c.changes.freeze(maxInformParams)
-	c.frozenEvent = c.lastEvent
+	c.frozenRev = c.changes.rev
 	job := sessionJob{events: c.queue.freeze(len(changed) > 0), changed: changed, retryCount: c.failures, offer: c.offer}
 	job.completes = c.deliveries()
 	return job
@@ -568,10 +542,9 @@ func (c *CPE) informed(ctx context.Context, job sessionJob) error {
 	c.failures = 0 // TR-069 3.2.1.1: success is the acknowledged Inform
 	if len(c.changes.pending) == 0 {
 		c.acknowledge()
-	} else if c.frozenEvent != nil && c.ackEvent != nil && len(job.changed) < maxInformParams {
-		c.ackEvent(*c.frozenEvent)
+	} else if c.ackEvent != nil && len(job.changed) < maxInformParams {
+		c.ackEvent(bridge.Event{Rev: c.frozenRev})
 	}
-	c.frozenEvent = nil
 	return c.save(ctx)
 }
 
@@ -584,6 +557,7 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 		c.e.Observe(bridge.Observation{Kind: bridge.SawSession, Writer: writerName, Class: bridge.ClassACS, OK: res.informed && res.err == nil})
 	}
 	c.changes.thaw(false)
+	c.takeIn(ctx)                   // what the session wrote itself is not told, whoever is faster
 	if c.beating && !res.informed { // not tried again: the next one comes at its time
 		c.beating = false
 		c.log.Warn("heartbeat failed", "error", res.err)
@@ -601,6 +575,7 @@ func (c *CPE) sessionEnded(ctx context.Context, res sessionResult) {
 	}
 	c.queue.thaw()
 	_, act := c.changes.due()
+	c.activeNew = c.activeNew && len(c.changes.pending) > 0 // the ACS may have written over what was to be told
 	switch {
 	case res.informed && res.err == nil && !leftover:
 		c.log.Debug("session ended")

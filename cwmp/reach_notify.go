@@ -78,8 +78,22 @@ func (r *reach) committed(ctx context.Context, v *bridge.View, e *store.Entry) {
 			if n := notification(v, m); lightweight(n) {
 				r.tell(ctx, v, d.Path, n)
 			}
+		case store.DeltaAddRow, store.DeltaDeleteRow:
+			r.watch.stale = true
+			if e.Meta.Writer == writerName {
+				r.watch.recount(countOf(v, d.Path), d.Op)
+			}
 		default:
 			r.watch.stale = true
+		}
+	}
+}
+
+// recount keeps what the ACS knows of a number of rows right when it added or deleted one itself.
+func (w *lightWatch) recount(path string, op store.DeltaOp) {
+	for i := range w.live {
+		if p := &w.live[i]; path != "" && canonicalPath(p.match.Path) == path {
+			p.last = recount(p.last, op)
 		}
 	}
 }

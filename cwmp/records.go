@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"twinspan/bridge"
@@ -24,6 +25,9 @@ const (
 	recSchedules   = "schedules"
 	recKnown       = "known"
 )
+
+// knownRev is the key of the revision up to which the record of known values takes the ACS's own rows into account.
+const knownRev = ""
 
 // maxKnownRecord bounds the live values that are remembered across restarts; what is over it is taken as known anew.
 const maxKnownRecord = 512
@@ -52,6 +56,7 @@ func (c *CPE) restore() error {
 	if c.changes.known == nil {
 		c.changes.known = map[string]string{}
 	}
+	c.startFrom()
 	c.queue.restore(events)
 	var bad error
 	err := c.e.Store().Records(transferBucket, func(key string, data []byte) bool {
@@ -78,6 +83,21 @@ func (c *CPE) restore() error {
 		c.mark.Path = connreq.NewPath() // CR-15: not to be guessed, its own for every device
 	}
 	return nil
+}
+
+// startFrom says from where the journal is to be read again: the change that the ACS made and the record of what it knows are
+// two commits, and the power may have gone between them.
+func (c *CPE) startFrom() {
+	cursor, ok := c.e.Store().Cursor(writerName)
+	if !ok {
+		cursor = c.bootRev
+	}
+	c.changes.pendingAt, c.changes.knownAt = cursor, cursor
+	if rev, err := strconv.ParseUint(c.changes.known[knownRev], 10, 64); err == nil {
+		c.changes.knownAt = min(rev, c.bootRev)
+	}
+	delete(c.changes.known, knownRev)
+	c.changes.rev = min(c.changes.pendingAt, c.changes.knownAt)
 }
 
 // records is the durable part of the state, as it should be in the store. An empty text means no record.
@@ -122,9 +142,9 @@ func (c *CPE) records() map[string]string {
 
 // knownRecord is what is remembered of live values: the short ones, and no more than the record may hold.
 func (c *CPE) knownRecord() map[string]string {
-	out := map[string]string{}
+	out := map[string]string{knownRev: strconv.FormatUint(c.changes.rev, 10)}
 	for _, path := range slices.Sorted(maps.Keys(c.changes.known)) { // in order, so that the same state is the same record
-		if value := c.changes.known[path]; len(value) <= 256 && len(out) < maxKnownRecord {
+		if value := c.changes.known[path]; len(value) <= 256 && len(out) <= maxKnownRecord {
 			out[path] = value
 		}
 	}

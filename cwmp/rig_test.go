@@ -314,7 +314,7 @@ func (r *rig) restart() {
 // wait polls for a condition that the ACS or the device reaches by itself.
 func (r *rig) wait(what string, cond func() bool) {
 	r.t.Helper()
-	deadline := time.Now().Add(8 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for !cond() {
 		if time.Now().After(deadline) {
 			var log strings.Builder

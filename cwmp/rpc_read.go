@@ -289,6 +289,10 @@ func (s *session) setParameterAttributes(ctx context.Context, m *soap.SetParamet
 		if err := changeError(res, err); err != nil {
 			return nil, objectFault(err)
 		}
+		// What is watched from now on has the value it has now, not the one that the session brings about.
+		if err := s.c.call(ctx, func() error { s.c.changes.adopt(ctx, s.c.takeIn(ctx)); return nil }); err != nil {
+			return nil, err
+		}
 	}
 	return &soap.SetParameterAttributesResponse{}, nil
 }

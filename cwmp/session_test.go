@@ -319,7 +319,7 @@ func TestEVT16Reboot(t *testing.T) {
 	r.restart()
 	r.ended(n + 1)
 	if got := eventCodes(inform(r.acs.session(n))); !slices.Equal(got, []string{"1 BOOT", "M Reboot RK1"}) {
-		t.Errorf("events %v", got)
+		t.Errorf("events %v with %v", got, inform(r.acs.session(n)).ParameterList)
 	}
 	r.restart()
 	r.ended(n + 2)
