@@ -221,8 +221,14 @@ type effect struct {
 	command bool
 	// what the journal says
 	verdict, rule string
-	p             *Proposal // what the arbiter was asked; nil: it was not
+	asked         bool   // the arbiter was
+	owner, facts  string // of what it was asked
 	freeze        string
+}
+
+// remember keeps what the arbiter was asked about an effect.
+func (r *run) remember(ef *effect, p *Proposal) {
+	ef.asked, ef.owner, ef.facts = true, p.Owner, r.factsOf(p)
 }
 
 // run is one Change on its way. stage may run several times; everything it learns it throws away at its beginning,
@@ -242,6 +248,7 @@ type run struct {
 	job      *applyJob
 
 	tx      *store.Tx
+	careful bool // every operation a savepoint
 	base    uint64
 	baseV   *store.Version
 	masked  map[maskKey]error
@@ -266,6 +273,8 @@ type run struct {
 	patience time.Time
 	adding   Verdict // on the row that is being added
 	addingAs *Proposal
+	asking   Proposal // about the leaf at hand
+	ownFacts ownFacts
 	guarded  error // an IfRevision did not hold
 	tell     []ConflictRow
 	asked    *Confirm // the change itself asks for a confirmation, by ConfirmWithin
@@ -323,7 +332,7 @@ func (r *run) result(rev uint64) Result {
 }
 
 func (r *run) tree() *tree {
-	return &tree{w: &r.w, cat: r.cat, s: r.e.schema, v: r.tx.View(), base: r.baseV, live: r.live}
+	return &tree{w: &r.w, cat: r.cat, s: r.e.schema, v: r.tx.Staged(), base: r.baseV, live: r.live}
 }
 
 // stage runs on the store's writer goroutine, against the newest version.
@@ -341,11 +350,24 @@ func (r *run) stage(tx *store.Tx) error {
 	if err := r.guards(); err != nil {
 		return err
 	}
+	settings := 0
+	for i := range r.c.Ops {
+		settings += len(r.c.Ops[i].Settings)
+	}
+	tx.Expect(settings)
+	if cap(r.effects) < settings {
+		r.effects = make([]effect, 0, settings)
+	}
 	start := tx.Savepoint()
 	for round := 0; ; round++ {
 		r.effects, r.refused, r.failed = r.effects[:0], r.refused[:0], nil
 		r.asserts, r.held, r.guarded, r.asked = r.asserts[:0], r.held[:0], nil, nil
-		r.ops()
+		if !r.ops(start) {
+			r.careful = true
+			tx.RollbackTo(start)
+			round--
+			continue
+		}
 		if r.live.missed() {
 			return errFetch
 		}
@@ -428,12 +450,17 @@ func (r *run) guards() error {
 	return nil
 }
 
-// ops stages every operation, each a savepoint.
-func (r *run) ops() {
+// ops stages every operation. Each is taken back if it fails. A savepoint for each would have everything above it copied for each, so
+// the first attempt does without: ok is false when an operation failed after it had staged something, and ops is to begin anew at
+// start, carefully.
+func (r *run) ops(start store.Savepoint) (ok bool) {
 	r.out = make([]Outcome, len(r.c.Ops))
 	for i := range r.c.Ops {
 		op := &r.c.Ops[i]
-		sp, mark := r.tx.Savepoint(), len(r.effects)
+		sp, mark, size := start, len(r.effects), r.tx.Staging()
+		if r.careful && i > 0 {
+			sp = r.tx.Savepoint()
+		}
 		o := &r.out[i]
 		switch op.Kind {
 		case OpSet:
@@ -450,17 +477,24 @@ func (r *run) ops() {
 		if o.Err == nil {
 			continue
 		}
-		r.tx.RollbackTo(sp) // R-SET.0, R-ADD.0, R-DEL.0: the others go on as if this one had not been
+		last := r.c.Atomic && !r.c.AllErrors // nothing of the transaction remains
+		if r.tx.Staging() != size && !last { // R-SET.0, R-ADD.0, R-DEL.0: the others go on as if this one had not been
+			if i > 0 && !r.careful {
+				return false
+			}
+			r.tx.RollbackTo(sp)
+		}
 		r.effects = r.effects[:mark]
 		if r.c.Atomic { // R-SET.1, R-ADD.1, R-DEL.1
 			if r.failed == nil {
 				r.failed = o.Err
 			}
-			if !r.c.AllErrors {
-				return
+			if last {
+				break
 			}
 		}
 	}
+	return true
 }
 
 // own stages what heads and the engine themselves add to a change that succeeds.
@@ -475,7 +509,7 @@ func (r *run) own() error {
 		if err != nil {
 			return asAsked(err, path)
 		}
-		old, had := r.tx.View().Leaf(path)
+		old, had := r.tx.Staged().Leaf(path)
 		if had && old.Value == value {
 			continue
 		}
@@ -510,7 +544,12 @@ func (r *run) own() error {
 
 // changing reports whether the store will have something new to keep.
 func (r *run) changing() bool {
-	return slices.ContainsFunc(r.effects, func(ef effect) bool { return !ef.same && !ef.act })
+	for i := range r.effects {
+		if ef := &r.effects[i]; !ef.same && !ef.act {
+			return true
+		}
+	}
+	return false
 }
 
 // actions are the commands that the change's command parameters stand for; canonical paths.

@@ -56,7 +56,7 @@ func (r *run) snapshot(p *Proposal) {
 	e.fights.on(p, r.now)
 	if r.creators {
 		if row := nearestRow(p.Path); row != "" {
-			made, _ := r.tx.View().Row(row)
+			made, _ := r.tx.Staged().Row(row)
 			if !strings.HasPrefix(made.Writer, sysPrefix) {
 				p.Creator = made.Writer
 			}
@@ -155,22 +155,18 @@ func (r *run) settle(done bool) {
 		if ef.same || ef.act || ef.verdict == "" {
 			continue
 		}
-		if ef.op == store.DeltaSet && ef.p != nil {
+		if ef.op == store.DeltaSet && ef.asked {
 			r.e.owners.changed(ef.path)
 			if strings.HasPrefix(ef.verdict, Take.String()) {
 				r.e.fights.took(ef.path, r.now)
-				r.lost = append(r.lost, OwnershipLoss{Path: ef.path, Owner: ef.p.Owner, Rule: ef.rule})
+				r.lost = append(r.lost, OwnershipLoss{Path: ef.path, Owner: ef.owner, Rule: ef.rule})
 			}
 			if ef.freeze != "" {
 				r.e.fights.freeze(ef.path, ef.freeze, r.now)
 				r.e.owners.touch()
 			}
 		}
-		n := store.Note{Path: ef.path, Verdict: ef.verdict, Rule: ef.rule}
-		if ef.p != nil {
-			n.Facts = ef.p.facts()
-		}
-		r.tx.Note(n)
+		r.tx.Note(store.Note{Path: ef.path, Verdict: ef.verdict, Rule: ef.rule, Facts: ef.facts})
 	}
 }
 

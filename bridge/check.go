@@ -18,7 +18,7 @@ func (r *run) tuple(obj *datamodel.Object, k *datamodel.UniqueKey, row string) (
 		if p == nil || r.cat.liveFor(p) != nil {
 			return "", false
 		}
-		l, ok := r.tx.View().Leaf(row + name)
+		l, ok := r.tx.Staged().Leaf(row + name)
 		if !ok {
 			l.Value = defaultOf(p, p.Any())
 		}
@@ -134,7 +134,7 @@ func (r *run) checkRefs() {
 		if f.List {
 			items = strings.Split(ef.value, ",")
 		}
-		if l, ok := r.tx.View().Leaf(ef.path); !ok || l.Value != ef.value {
+		if l, ok := r.tx.Staged().Leaf(ef.path); !ok || l.Value != ef.value {
 			continue // overwritten or deleted since
 		}
 		if t == nil {

@@ -316,7 +316,7 @@ func (w *window) undo(tx *store.Tx) error {
 		var err error
 		switch st.Op {
 		case store.DeltaSet, store.DeltaUnset:
-			if l, ok := tx.View().Leaf(st.Path); !st.Fresh && ok && !mine(l.Rev, l.Writer) {
+			if l, ok := tx.Staged().Leaf(st.Path); !st.Fresh && ok && !mine(l.Rev, l.Writer) {
 				continue
 			}
 			if st.Op == store.DeltaUnset {
@@ -325,11 +325,11 @@ func (w *window) undo(tx *store.Tx) error {
 				err = tx.Set(st.Path, st.Value, st.Flags)
 			}
 		case store.DeltaDeleteRow:
-			if row, ok := tx.View().Row(st.Path); ok && mine(row.Rev, row.Writer) {
+			if row, ok := tx.Staged().Row(st.Path); ok && mine(row.Rev, row.Writer) {
 				err = tx.DeleteRow(st.Path)
 			}
 		case store.DeltaAddRow:
-			if !tx.View().HasInstance(st.Path, st.Row) {
+			if !tx.Staged().HasInstance(st.Path, st.Row) {
 				err = tx.AddRowAt(st.Path, st.Row)
 			}
 		case store.DeltaAttr:

@@ -200,7 +200,7 @@ func (e *Engine) undo(tx *store.Tx, j *applyJob, ef *effect) error {
 	}
 	switch ef.op {
 	case store.DeltaSet:
-		l, ok := tx.View().Leaf(ef.path)
+		l, ok := tx.Staged().Leaf(ef.path)
 		if !ok || l.Rev != j.rev && l.Rev <= tx.Base().Rev() {
 			return nil // gone, or changed by somebody else since
 		}

@@ -15,6 +15,26 @@ func contextText(phase Phase, class string, epoch uint64) string {
 	return string(phase) + " " + url.QueryEscape(class) + " " + strconv.FormatUint(epoch, 10)
 }
 
+// ownFacts are the facts of a proposal that has an owner and nothing else: leaves of one commit of one writer have the same.
+type ownFacts struct {
+	owner, class string
+	rev          uint64
+	text         string
+}
+
+// factsOf is p.facts, remembered where most leaves of a change say the same.
+func (r *run) factsOf(p *Proposal) string {
+	if p.Owner == "" || len(p.CoOwners) > 0 || p.Creator != "" || p.Held.By != "" || p.Frozen.Winner != "" || p.Flips != 0 || p.Unseen != 0 ||
+		p.HasAccess || p.Create || p.Delete || p.Waited || p.Session || p.Old == "" && p.New == "" {
+		return p.facts()
+	}
+	o := &r.ownFacts
+	if o.text == "" || o.owner != p.Owner || o.class != p.OwnerClass || o.rev != p.OwnerRev {
+		*o = ownFacts{p.Owner, p.OwnerClass, p.OwnerRev, p.facts()}
+	}
+	return o.text
+}
+
 // facts writes down what a verdict was made from beside what the journal line says anyway. ProposalOf reads it.
 func (p *Proposal) facts() string {
 	var b strings.Builder

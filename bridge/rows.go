@@ -51,7 +51,7 @@ func (e *Engine) stageFactory(tx *store.Tx) error {
 		if err := makeRows(tx, path); err != nil {
 			return err
 		}
-		if _, there := tx.View().Leaf(path); there {
+		if _, there := tx.Staged().Leaf(path); there {
 			continue
 		}
 		flags := store.Factory | secretFlag(m.Param)
@@ -75,7 +75,7 @@ func makeRows(tx *store.Tx, path string) error {
 		if dot < 0 {
 			return nil
 		}
-		if n, err := strconv.ParseUint(path[from:from+dot], 10, 32); err == nil && !tx.View().HasInstance(path[:from], uint32(n)) {
+		if n, err := strconv.ParseUint(path[from:from+dot], 10, 32); err == nil && !tx.Staged().HasInstance(path[:from], uint32(n)) {
 			if err := tx.AddRowAt(path[:from], uint32(n)); err != nil {
 				return err
 			}
@@ -341,7 +341,7 @@ func (r *run) syncRow(obj *datamodel.Object, table string, row *datamodel.Row) e
 	path := ""
 	for _, n := range r.tx.View().Instances(table) {
 		at := table + strconv.FormatUint(uint64(n), 10) + "."
-		if l, ok := r.tx.View().Leaf(at + row.Key); ok && l.Value == row.Values[row.Key] {
+		if l, ok := r.tx.Staged().Leaf(at + row.Key); ok && l.Value == row.Values[row.Key] {
 			path = at
 			break
 		}
@@ -375,7 +375,7 @@ func (r *run) syncRow(obj *datamodel.Object, table string, row *datamodel.Row) e
 // syncsBelow reports whether the provider has rows of its own in a table: then an empty Sub means that they vanished.
 func (r *run) syncsBelow(table string) bool {
 	return slices.ContainsFunc(r.tx.View().Instances(table), func(n uint32) bool {
-		made, _ := r.tx.View().Row(table + strconv.FormatUint(uint64(n), 10) + ".")
+		made, _ := r.tx.Staged().Row(table + strconv.FormatUint(uint64(n), 10) + ".")
 		return made.Writer == r.w.Name
 	})
 }
@@ -395,12 +395,12 @@ func (r *run) syncValue(path, value string) error {
 func (r *run) dropVanished(obj *datamodel.Object, table, keyName string, present map[string]bool) error {
 	for _, n := range slices.Clone(r.tx.View().Instances(table)) {
 		row := table + strconv.FormatUint(uint64(n), 10) + "."
-		made, ok := r.tx.View().Row(row)
+		made, ok := r.tx.Staged().Row(row)
 		if !ok || made.Writer != r.w.Name {
 			continue
 		}
 		if keyName != "" {
-			if l, ok := r.tx.View().Leaf(row + keyName); ok && present[l.Value] {
+			if l, ok := r.tx.Staged().Leaf(row + keyName); ok && present[l.Value] {
 				continue
 			}
 		}

@@ -147,7 +147,7 @@ func (s *Shield) Apply(ctx context.Context, c Change) (Result, error) {
 func (r *run) written() []string {
 	var out []string
 	for i := range r.effects {
-		if ef := &r.effects[i]; !ef.act && ef.op != store.DeltaAttr && ef.p != nil {
+		if ef := &r.effects[i]; !ef.act && ef.op != store.DeltaAttr && ef.asked {
 			out = append(out, ef.path)
 		}
 	}

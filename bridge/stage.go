@@ -101,7 +101,7 @@ func (r *run) setting(key maskKey, obj *datamodel.Object, path string, s *Settin
 		return m, "", err
 	}
 	f := r.facts(m.Param)
-	old, stored := r.tx.View().Leaf(m.Path)
+	old, stored := r.tx.Staged().Leaf(m.Path)
 	if err := r.access(m, f, old, stored, create); err != nil {
 		return m, "", err
 	}
@@ -185,7 +185,7 @@ func (r *run) param(obj *datamodel.Object, path, name string) (datamodel.Match, 
 	if !ok || m.Param == nil || r.facts(m.Param) == nil {
 		return datamodel.Match{Path: canonical}, datamodel.Fail(datamodel.NotSupported, full, "")
 	}
-	if !rowsExist(r.tx.View(), canonical, len(path)) {
+	if !rowsExist(r.tx.Staged(), canonical, len(path)) {
 		return m, datamodel.Fail(datamodel.NoInstance, full, "")
 	}
 	return m, nil
@@ -284,7 +284,18 @@ func writeOnce(p *datamodel.Param) bool {
 
 // put arbitrates one leaf and stages it.
 func (r *run) put(key maskKey, m datamodel.Match, old store.Leaf, stored bool, now, value string, create bool) error {
-	ef := effect{op: store.DeltaSet, path: m.Path, value: value, object: m.Object, param: m.Param, from: key, flags: secretFlag(m.Param)}
+	at := len(r.effects)
+	r.effects = append(r.effects, effect{op: store.DeltaSet, path: m.Path, value: value, object: m.Object, param: m.Param, from: key,
+		flags: secretFlag(m.Param)})
+	err := r.judge(&r.effects[at], m, old, stored, now, value, create)
+	if err != nil {
+		r.effects = r.effects[:at]
+	}
+	return err
+}
+
+// judge arbitrates the effect on a leaf and stages it.
+func (r *run) judge(ef *effect, m datamodel.Match, old store.Leaf, stored bool, now, value string, create bool) error {
 	if writeOnce(m.Param) && !r.w.System {
 		ef.flags |= store.Written
 	}
@@ -293,22 +304,22 @@ func (r *run) put(key maskKey, m datamodel.Match, old store.Leaf, stored bool, n
 			ef.same = true
 		}
 	} else {
-		p := Proposal{Writer: r.w, Path: m.Path, New: value, Old: now, Create: create}
+		p := &r.asking
+		*p = Proposal{Writer: r.w, Path: m.Path, New: value, Old: now, Create: create}
 		if stored && !create {
-			r.owner(&p, old.Writer, old.Rev, old.Flags)
+			r.owner(p, old.Writer, old.Rev, old.Flags)
 		}
 		if r.w.Protocol != datamodel.CWMP && !create {
-			a := effectiveAttr(r.tx.View(), m.Path, m.Param)
-			p.Access, p.HasAccess = a.AccessList, a.HasAccess
+			p.Access, p.HasAccess = accessList(r.tx.Staged(), m.Path)
 		}
-		v, err := r.decide(&p, ef.flags&store.Secret != 0)
+		v, err := r.decide(p, ef.flags&store.Secret != 0)
 		if err != nil {
 			return err
 		}
 		ef.verdict, ef.rule, ef.freeze = v.Text, v.Rule, v.Freeze
-		ef.p = &p
+		r.remember(ef, p)
 		if ef.same = v.Kind == NoOp; ef.same && stored {
-			r.asserts = append(r.asserts, assertion{p, old.Rev})
+			r.asserts = append(r.asserts, assertion{*p, old.Rev})
 		}
 	}
 	if !ef.same {
@@ -322,7 +333,6 @@ func (r *run) put(key maskKey, m datamodel.Match, old store.Leaf, stored bool, n
 	} else {
 		ef.flags = old.Flags
 	}
-	r.effects = append(r.effects, ef)
 	return nil
 }
 
@@ -399,7 +409,7 @@ func (r *run) opAttr(op *Op, o *Outcome) {
 				return true
 			})
 			for _, path := range below {
-				a, _ := r.tx.View().Attr(path)
+				a, _ := r.tx.Staged().Attr(path)
 				if op.Attr.Notification != nil {
 					a.Notification = -1
 				}
@@ -411,7 +421,7 @@ func (r *run) opAttr(op *Op, o *Outcome) {
 				}
 			}
 		}
-		a, had := r.tx.View().Attr(m.Path)
+		a, had := r.tx.Staged().Attr(m.Path)
 		if !had {
 			a = store.Attr{Notification: -1}
 		}

@@ -58,7 +58,8 @@ func (r *run) addRow(i int, m datamodel.Match, settings []Setting, oo *ObjectOut
 	oo.Path = r.spell(row)
 	ef := effect{op: store.DeltaAddRow, path: row, object: m.Object, from: key}
 	if !r.w.System {
-		ef.verdict, ef.rule, ef.p = r.adding.Text, r.adding.Rule, r.addingAs
+		ef.verdict, ef.rule = r.adding.Text, r.adding.Rule
+		r.remember(&ef, r.addingAs)
 	}
 	r.effects = append(r.effects, ef)
 	required := map[string]bool{}
@@ -88,7 +89,7 @@ func (r *run) mayAdd(m datamodel.Match) error {
 	case !r.w.may(r.baseV, m.Path, AddRow):
 		return datamodel.Fail(datamodel.Denied, path, "")
 	}
-	rows := len(r.tx.View().Instances(m.Path))
+	rows := len(r.tx.Staged().Instances(m.Path))
 	if limit, ok := r.e.maxRows[m.Object]; ok && rows >= limit {
 		return datamodel.Fail(datamodel.Resources, path, "at most "+strconv.Itoa(limit)+" rows")
 	}
@@ -105,7 +106,7 @@ func (r *run) mayAdd(m datamodel.Match) error {
 // made it and when, where the model has read-only parameters for that.
 func (r *run) fill(key maskKey, obj *datamodel.Object, table, row string, n uint32, given []Setting) error {
 	has := func(name string) bool {
-		_, ok := r.tx.View().Leaf(row + name)
+		_, ok := r.tx.Staged().Leaf(row + name)
 		return ok || slices.ContainsFunc(given, func(s Setting) bool { return s.Name == name })
 	}
 	set := func(p *datamodel.Param, value string) error {
@@ -215,7 +216,7 @@ func (r *run) siblings(table, row string, fn func(sibling string) bool) {
 func (r *run) taken(p *datamodel.Param, table, row, value string) bool {
 	found := false
 	r.siblings(table, row, func(s string) bool {
-		l, ok := r.tx.View().Leaf(s + p.Name)
+		l, ok := r.tx.Staged().Leaf(s + p.Name)
 		found = ok && l.Value == value
 		return !found
 	})
@@ -227,7 +228,7 @@ func (r *run) nextFree(p *datamodel.Param, f *datamodel.Facts, table, row string
 	used := map[int64]bool{}
 	next := int64(1)
 	r.siblings(table, row, func(s string) bool {
-		l, ok := r.tx.View().Leaf(s + p.Name)
+		l, ok := r.tx.Staged().Leaf(s + p.Name)
 		if !ok {
 			l.Value = defaultOf(p, f)
 		}

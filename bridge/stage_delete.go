@@ -84,7 +84,7 @@ func (r *run) deleteRow(key maskKey, m datamodel.Match) error {
 	at := len(r.effects)
 	err := r.remove(key, m.Object, m.Path, verdict.Text, verdict.Rule)
 	if err == nil && asked != nil {
-		r.effects[at].p = asked
+		r.remember(&r.effects[at], asked)
 	}
 	return err
 }
@@ -126,7 +126,7 @@ func (r *run) cascade(key maskKey, deleted string) error {
 			continue
 		}
 		row := h.path[:len(h.path)-len(h.p.Name)]
-		if _, ok := r.tx.View().Leaf(h.path); !ok { // its row went already
+		if _, ok := r.tx.Staged().Leaf(h.path); !ok { // its row went already
 			continue
 		}
 		if h.p.Object.Multi && frozen(h.p) {

@@ -343,23 +343,17 @@ func (v *View) Attr(m datamodel.Match) store.Attr {
 	return effectiveAttr(v.v, v.canonical(m.Path), m.Param)
 }
 
-func effectiveAttr(v *store.Version, path string, p *datamodel.Param) store.Attr {
-	out := store.Attr{Notification: -1}
-	for at := path; at != ""; at = parentPath(at) {
-		a, ok := v.Attr(at)
-		if !ok {
-			continue
-		}
-		if out.Notification < 0 {
-			out.Notification = a.Notification
-		}
-		if !out.HasAccess && a.HasAccess {
-			out.HasAccess, out.AccessList = true, a.AccessList
-		}
-		if out.Notification >= 0 && out.HasAccess {
-			break
-		}
+// accessList is the AccessList in force on a parameter; has is false if none was ever set there or above.
+func accessList(v *store.Version, path string) (list []string, has bool) {
+	a := v.NearestAttr(path)
+	if !a.HasAccess {
+		return nil, false
 	}
+	return a.AccessList, true
+}
+
+func effectiveAttr(v *store.Version, path string, p *datamodel.Param) store.Attr {
+	out := v.NearestAttr(path)
 	forced := ""
 	if p != nil {
 		if f := p.Facts(datamodel.CWMP); f != nil {

@@ -23,6 +23,8 @@ type Tx struct {
 	cur    Version
 	view   *Version // cur, as given out; nil: not given out since the last change
 	log    txLog
+	text   strings.Builder // what the paths of the lines lie in: they live and die together
+	again  bool            // a path may have more than one line
 	over   bool
 }
 
@@ -55,6 +57,29 @@ func (tx *Tx) View() *Version {
 		tx.owner = newOwner() // what was given out is not changed any more
 	}
 	return tx.view
+}
+
+// Staged is the state as staged so far, like View, to be looked at in passing: it is no copy, but changes with what is staged next.
+// What keeps a state takes View, which costs the copies of all that is staged into afterwards.
+func (tx *Tx) Staged() *Version { return &tx.cur }
+
+// Expect makes room for n changes and as many notes.
+func (tx *Tx) Expect(n int) {
+	if n = min(n, MaxTxLines) - len(tx.log.lines); n > 0 {
+		tx.log.lines = slices.Grow(tx.log.lines, n)
+		tx.log.notes = slices.Grow(tx.log.notes, n)
+	}
+}
+
+// keepPath returns a copy of a path for the lines of the journal entry.
+func (tx *Tx) keepPath(path string) string {
+	if have := tx.text.Cap(); have-tx.text.Len() < len(path) {
+		tx.text = strings.Builder{} // what was handed out keeps the old one
+		tx.text.Grow(max(len(path), min(2*have, 4096)))
+	}
+	from := tx.text.Len()
+	tx.text.WriteString(path)
+	return tx.text.String()[from:]
 }
 
 // Base is the version that the transaction started from.
@@ -141,29 +166,98 @@ func (tx *Tx) Set(path, value string, flags Flags) error {
 	if len(value) > MaxValue {
 		return fmt.Errorf("%w: %s: value of %d bytes, at most %d", ErrFull, path, len(value), MaxValue)
 	}
-	if n := tx.cur.root.at(object); n != nil {
+	var n *node
+	var buf [16]hop
+	if steps, ok := tx.walk(object, buf[:0]); ok {
+		n = steps[len(steps)-1].node
 		if i, ok := n.leaf(leaf); ok && n.leaves[i].value == value && n.leaves[i].flags == flags {
 			return nil
 		}
-	} else if err := tx.reach(object); err != nil {
-		return err
-	}
-	spine := tx.spine(object)
-	tx.touch(spine)
-	n := spine[len(spine)-1]
-	i, had := n.leaf(leaf)
-	n.ownLeaves()
-	d := Delta{Op: DeltaSet, Path: strings.Clone(path), New: keepValue(value), HadOld: had, Secret: flags&Secret != 0}
-	s := slot{name: unique.Make(leaf), value: d.New, rev: tx.rev, writer: tx.writer, flags: flags}
-	if had {
-		d.Old, d.Secret = n.leaves[i].value, d.Secret || n.leaves[i].flags&Secret != 0
-		n.leaves[i] = s
+		n = tx.ownSteps(steps)
 	} else {
+		if err := tx.reach(object); err != nil {
+			return err
+		}
+		spine := tx.spine(object)
+		tx.touch(spine)
+		n = spine[len(spine)-1]
+	}
+	tx.setLeaf(n, path, leaf, value, flags)
+	return nil
+}
+
+// setLeaf stages a leaf of a node that may be changed.
+func (tx *Tx) setLeaf(n *node, path, leaf, value string, flags Flags) {
+	i, had := n.leaf(leaf)
+	d := Delta{Op: DeltaSet, Path: tx.keepPath(path), New: keepValue(value), HadOld: had, Secret: flags&Secret != 0}
+	s := slot{value: d.New, rev: tx.rev, writer: tx.writer, flags: flags}
+	if had {
+		n.ownLeaves()
+		old := &n.leaves[i]
+		tx.again = tx.again || old.rev == tx.rev
+		s.name = old.name
+		d.Old, d.Secret = old.value, d.Secret || old.flags&Secret != 0
+		*old = s
+	} else {
+		s.name = unique.Make(leaf)
+		n.ownLeaves()
 		n.leaves = insertAt(n.leaves, i, s)
 		tx.cur.leaves++
 	}
 	tx.line(d)
-	return nil
+}
+
+// hop is one node on the way to an object: a row of the node before it, or one of its kids.
+type hop struct {
+	node *node
+	kid  int    // index, -1: a row
+	row  uint32 // number
+}
+
+// walk finds the nodes on an object path; ok is false if one is missing.
+func (tx *Tx) walk(object string, steps []hop) (_ []hop, ok bool) {
+	n := tx.cur.root
+	steps = append(steps, hop{node: n})
+	for object != "" {
+		var elem string
+		elem, object, _ = strings.Cut(object, ".")
+		s := hop{kid: -1}
+		if num, isRow := instance(elem); isRow {
+			s.row = num
+			s.node, ok = n.rows.get(num)
+		} else if s.kid, ok = n.kid(elem); ok {
+			s.node = n.kids[s.kid].node
+		}
+		if !ok {
+			return nil, false
+		}
+		steps, n = append(steps, s), s.node
+	}
+	return steps, true
+}
+
+// ownSteps makes the nodes of a walk changeable, touches them and returns the last.
+func (tx *Tx) ownSteps(steps []hop) *node {
+	tx.view = nil
+	n := steps[0].node.owned(tx.owner)
+	n.rev = tx.rev
+	tx.cur.root = n
+	for i := range steps[1:] {
+		s := &steps[i+1]
+		c := s.node
+		if c.owner != tx.owner {
+			c = c.owned(tx.owner)
+			if s.kid < 0 {
+				n.rows = n.rows.set(tx.owner, s.row, c)
+			} else {
+				n.ownKids()
+				n.kids[s.kid].node = c
+			}
+		}
+		c.rev = tx.rev
+		n = c
+	}
+	return n
 }
 
 // line adds a line to the journal entry; secret values become salted hashes here and now. DESIGN invariant 11.
@@ -205,6 +299,7 @@ func (tx *Tx) Unset(path string) error {
 	n.own = tx.rev
 	tx.cur.leaves--
 	tx.prune(spine, object)
+	tx.again = true
 	tx.line(Delta{Op: DeltaUnset, Path: strings.Clone(path), Old: old.value, HadOld: true, Secret: old.flags&Secret != 0})
 	return nil
 }
@@ -474,7 +569,22 @@ func (tx *Tx) Note(n Note) {
 		return
 	}
 	cut := func(s string, most int) string { return strings.Clone(s[:min(len(s), most)]) }
-	n.Path, n.Verdict, n.Rule, n.Facts = strings.Clone(n.Path), cut(n.Verdict, MaxName), cut(n.Rule, MaxName), cut(n.Facts, MaxName)
+	var last Note // most notes of a transaction say the same
+	if k := len(tx.log.notes); k > 0 {
+		last = tx.log.notes[k-1]
+	}
+	like := func(s, last string) string {
+		if s == last {
+			return last
+		}
+		return cut(s, MaxName)
+	}
+	if k := len(tx.log.notes); k < len(tx.log.lines) && tx.log.lines[k].Path == n.Path {
+		n.Path = tx.log.lines[k].Path
+	} else {
+		n.Path = strings.Clone(n.Path)
+	}
+	n.Verdict, n.Rule, n.Facts = like(n.Verdict, last.Verdict), like(n.Rule, last.Rule), like(n.Facts, last.Facts)
 	if n.Op == DeltaSet {
 		n.Old, n.New = "", ""
 	} else if n.Secret {
@@ -487,6 +597,11 @@ func (tx *Tx) Note(n Note) {
 
 // SetContext replaces the Context of Meta, which may depend on the version that the transaction runs against.
 func (tx *Tx) SetContext(c string) { tx.meta.Context = c[:min(len(c), MaxName)] }
+
+// Staging counts what was staged: unchanged, nothing was; RollbackTo sets it back.
+func (tx *Tx) Staging() int {
+	return len(tx.log.lines) + len(tx.log.objects) + len(tx.log.records) + len(tx.log.notes)
+}
 
 // Savepoint is a state of a Tx.
 type Savepoint struct {
@@ -514,6 +629,12 @@ func (tx *Tx) RollbackTo(s Savepoint) {
 
 // deltas makes the lines of the journal entry: one for each path that was set, with its annotations.
 func (tx *Tx) deltas() []Delta {
+	for i := 0; !tx.again && i < len(tx.log.lines); i++ {
+		tx.again = tx.log.lines[i].Op != DeltaSet
+	}
+	if !tx.again { // every path once
+		return annotate(tx.log.lines[:len(tx.log.lines):len(tx.log.lines)], tx.log.notes, true)
+	}
 	out := make([]Delta, 0, len(tx.log.lines))
 	last := make(map[string]int, len(tx.log.lines)) // path -> index in out of its set, unset or attr line
 	for _, d := range tx.log.lines {
@@ -538,23 +659,30 @@ func (tx *Tx) deltas() []Delta {
 		}
 		out = append(out, d)
 	}
-	return annotate(out, tx.log.notes)
+	return annotate(out, tx.log.notes, false)
 }
 
-// annotate puts verdicts on the lines and appends those that the notes are.
-func annotate(out []Delta, notes []Note) []Delta {
-	if len(notes) == 0 {
-		return out
-	}
-	byPath := make(map[string][]int, len(out))
-	for i := range out {
-		byPath[out[i].Path] = append(byPath[out[i].Path], i)
-	}
+// annotate puts verdicts on the lines and appends those that the notes are. once: no path has two lines; then notes in the order of
+// the lines find theirs without an index.
+func annotate(out []Delta, notes []Note, once bool) []Delta {
+	lines, next := len(out), 0
+	var byPath map[string][]int
 	for i := range notes {
 		n := &notes[i]
 		if n.Op != DeltaSet {
 			out = append(out, n.line())
 			continue
+		}
+		if once && next < lines && out[next].Path == n.Path {
+			out[next].Verdict, out[next].Rule, out[next].Facts = n.Verdict, n.Rule, n.Facts
+			next++
+			continue
+		}
+		if byPath == nil {
+			byPath = make(map[string][]int, lines)
+			for i := range out[:lines] {
+				byPath[out[i].Path] = append(byPath[out[i].Path], i)
+			}
 		}
 		for _, i := range byPath[n.Path] {
 			out[i].Verdict, out[i].Rule, out[i].Facts = n.Verdict, n.Rule, n.Facts

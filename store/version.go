@@ -143,6 +143,42 @@ func (v *Version) Attr(path string) (Attr, bool) {
 	return *n.attrs[i].attr, true
 }
 
+// NearestAttr is what is set at path or above it: of notification and access list each the nearest. Notification is -1 where there is
+// none. The access list must not be changed.
+func (v *Version) NearestAttr(path string) Attr {
+	out := Attr{Notification: -1}
+	object, leaf := splitParam(path)
+	n := v.root
+	for n != nil && n.nAttr > 0 {
+		out.over(n, "")
+		if object == "" {
+			if leaf != "" {
+				out.over(n, leaf)
+			}
+			break
+		}
+		var elem string
+		elem, object, _ = strings.Cut(object, ".")
+		n = n.child(elem)
+	}
+	return out
+}
+
+// over replaces what a node says of one of its parameters (or "", itself).
+func (a *Attr) over(n *node, name string) {
+	i, ok := n.attr(name)
+	if !ok {
+		return
+	}
+	s := n.attrs[i].attr
+	if s.Notification >= 0 {
+		a.Notification = s.Notification
+	}
+	if s.HasAccess {
+		a.HasAccess, a.AccessList = true, s.AccessList
+	}
+}
+
 // Attrs visits all attributes in depth-first order until fn returns false. It skips what has none.
 func (v *Version) Attrs(fn func(path string, a Attr) bool) { attrs(v.root, nil, fn) }
 
