@@ -630,3 +630,52 @@ func TestFullStoreIsNamed(t *testing.T) {
 		t.Errorf("%#v", de)
 	}
 }
+
+// TestFailedOperationAlone: an operation that fails after it has staged something is taken back alone, wherever it stands.
+func TestFailedOperationAlone(t *testing.T) {
+	const pool = "Device.DHCPv4.Server.Pool."
+	good := func(n int) Op { return set(fmt.Sprintf("%s%d.", pool, n), "DomainName", "new.example") }
+	bad := func(n int) Op {
+		return set(fmt.Sprintf("%s%d.", pool, n), "DomainName", "bad.example", "LeaseTime", "not a number")
+	}
+	for name, c := range map[string]Change{
+		"first":  partial(bad(2), good(1), good(3)),
+		"middle": partial(good(1), bad(2), good(3)),
+		"last":   partial(good(1), good(3), bad(2)),
+		"twice":  partial(bad(2), good(1), bad(2), good(3)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.do(mainC, whole(add(pool), add(pool), add(pool)))
+			for n := 1; n <= 3; n++ {
+				r.do(mainC, whole(set(fmt.Sprintf("%s%d.", pool, n), "DomainName", "old.example")))
+			}
+			res := r.do(mainC, c)
+			for i, op := range c.Ops {
+				if failed := len(op.Settings) == 2; failed != (res.Outcomes[i].Err != nil) {
+					t.Errorf("operation %d: %v", i, res.Outcomes[i].Err)
+				}
+			}
+			r.is(mainC, pool+"1.DomainName", "new.example")
+			r.is(mainC, pool+"2.DomainName", "old.example")
+			r.is(mainC, pool+"3.DomainName", "new.example")
+			e, err := r.Journal(res.Revision-1, 1)
+			if err != nil || len(e) != 1 || len(e[0].Deltas) != 2 {
+				t.Fatal(err, e)
+			}
+			// All or nothing: every fault is listed, nothing is kept.
+			c.Atomic, c.AllErrors = true, true
+			head := r.store.Head().Rev()
+			c.Ops[len(c.Ops)-1].Settings[0].Value = "other.example"
+			res, err = r.Apply(context.Background(), mainC, c)
+			if err == nil || r.store.Head().Rev() != head {
+				t.Error(err, r.store.Head().Rev(), head)
+			}
+			for i, op := range c.Ops {
+				if failed := len(op.Settings) == 2; failed != (res.Outcomes[i].Err != nil) {
+					t.Errorf("operation %d: %v", i, res.Outcomes[i].Err)
+				}
+			}
+		})
+	}
+}

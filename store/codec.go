@@ -214,6 +214,19 @@ const (
 	lineNote   = 0x80
 )
 
+// leafRoom is how much longer than its value a sealed leaf is at most.
+const leafRoom = 24
+
+// entryRoom is at least the length of a sealed entry.
+func entryRoom(e *Entry) int {
+	n := 64 + len(e.Meta.Writer) + len(e.Meta.Protocol) + len(e.Meta.Ref) + len(e.Meta.Kind) + len(e.Meta.Context)
+	for i := range e.Deltas {
+		d := &e.Deltas[i]
+		n += 24 + len(d.Path) + len(d.Old) + len(d.New) + len(d.Verdict) + len(d.Rule) + len(d.Facts)
+	}
+	return n
+}
+
 // Entry: version, revision, time (ns since 1970), five texts, number of lines; a line is a byte of bits, the length of
 // what its path has in common with the path before it, the rest of the path, and the texts that its bits announce.
 func encodeEntry(b []byte, e *Entry) []byte {

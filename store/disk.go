@@ -121,6 +121,7 @@ type disk struct {
 	lost    error             // why the newest commit in the file could not be used when it was opened
 	undo    map[uint64][]undo // by seq of a failed commit: what takes it back
 	broken  error             // bbolt panicked and cannot be used any more
+	spare   writeTx           // memory of the last commit, for the next
 }
 
 // undo puts one key back; old nil removes it.
@@ -141,30 +142,85 @@ func newSalt() *[16]byte {
 
 // writeTx is a bbolt transaction that remembers what it overwrites.
 type writeTx struct {
-	tx    *bbolt.Tx
-	undo  []undo
-	sum   uint64   // change of mark.sum
-	names []string // writers that got their id here
+	tx     *bbolt.Tx
+	undo   []undo
+	mem    []byte   // where keys and values lie until the commit
+	sum    uint64   // change of mark.sum
+	names  []string // writers that got their id here
+	bucket *bbolt.Bucket
+	name   []byte        // of bucket
+	cursor *bbolt.Cursor // of bucket
 }
 
-// put takes over body, which bbolt keeps until the commit.
+// maxSpare bounds what is kept from one commit for the next.
+const maxSpare = 64 << 10
+
+// begin takes the memory that the last commit left.
+func (d *disk) begin(tx *bbolt.Tx) *writeTx {
+	w := &writeTx{tx: tx, undo: d.spare.undo[:0], mem: d.spare.mem[:0]}
+	d.spare = writeTx{}
+	return w
+}
+
+// ended keeps the memory of a commit that succeeded: neither bbolt nor d.undo has any of it any more.
+func (d *disk) ended(w *writeTx) {
+	if cap(w.mem) > maxSpare || cap(w.undo) > maxSpare/64 {
+		return
+	}
+	clear(w.undo)
+	d.spare = writeTx{undo: w.undo, mem: w.mem}
+}
+
+// room is an empty slice for n bytes, which nothing else overwrites before the commit.
+func (w *writeTx) room(n int) []byte {
+	if cap(w.mem)-len(w.mem) < n {
+		w.mem = make([]byte, 0, max(n, min(2*cap(w.mem), maxSpare), 1024))
+	}
+	from := len(w.mem)
+	w.mem = w.mem[:from+n]
+	return w.mem[from:from:len(w.mem)]
+}
+
+// get returns a bucket and what it has for a key, nil if nothing.
+func (w *writeTx) get(bucket, key []byte) (b *bbolt.Bucket, old []byte) {
+	if w.bucket == nil || string(w.name) != string(bucket) {
+		w.bucket, w.name = w.tx.Bucket(bucket), bucket
+		w.cursor = w.bucket.Cursor()
+	}
+	k, v := w.cursor.Seek(key) // begins at the root whatever was put since
+	if k == nil || !bytes.Equal(k, key) {
+		return w.bucket, nil
+	}
+	return w.bucket, v
+}
+
+// put takes over key and body, which are kept until the commit.
 func (w *writeTx) put(bucket, key, body []byte) error {
-	b := w.tx.Bucket(bucket)
-	old, val := b.Get(key), seal(key, body)
-	w.undo = append(w.undo, undo{bucket, key, bytes.Clone(old)})
-	w.sum ^= sumOf(old) ^ sumOf(val)
+	b, old := w.get(bucket, key)
+	w.remember(bucket, key, old)
+	val := seal(key, body)
+	w.sum ^= sumOf(val)
 	return b.Put(key, val)
 }
 
+// del removes a key, if it is there.
 func (w *writeTx) del(bucket, key []byte) error {
-	b := w.tx.Bucket(bucket)
-	old := b.Get(key)
+	b, old := w.get(bucket, key)
 	if old == nil {
 		return nil
 	}
-	w.undo = append(w.undo, undo{bucket, key, bytes.Clone(old)})
-	w.sum ^= sumOf(old)
+	w.remember(bucket, key, old)
 	return b.Delete(key)
+}
+
+// remember keeps what is overwritten.
+func (w *writeTx) remember(bucket, key, old []byte) {
+	u := undo{bucket: bucket, key: key}
+	if old != nil {
+		u.old = append(w.room(len(old)), old...)
+		w.sum ^= sumOf(old)
+	}
+	w.undo = append(w.undo, u)
 }
 
 // delPrefix removes every key that begins with prefix.
@@ -222,7 +278,7 @@ func (d *disk) try(b *batch) (written int, sizes []int, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	w := &writeTx{tx: tx}
+	w := d.begin(tx)
 	m, sizes, err := d.fill(w, b)
 	if err == nil {
 		err = failpoint(d.opt, failWrite)
@@ -252,6 +308,7 @@ func (d *disk) try(b *batch) (written int, sizes []int, err error) {
 		return written, nil, full(err)
 	}
 	d.mark, d.suspect, d.undo = m, false, nil
+	d.ended(w)
 	return written, sizes, nil
 }
 
@@ -331,7 +388,7 @@ func (d *disk) fill(w *writeTx, b *batch) (m mark, sizes []int, err error) {
 	}
 	w.tx.Bucket(bucketJrn).FillPercent = 0.95 // revisions only grow
 	for _, e := range b.entries {
-		rec := encodeEntry(nil, e)
+		rec := encodeEntry(w.room(entryRoom(e)), e)
 		sizes = append(sizes, len(rec)+4)
 		if err := w.put(bucketJrn, revKey(e.Rev), rec); err != nil {
 			return m, nil, err
@@ -416,6 +473,12 @@ func (d *disk) trim(w *writeTx, m *mark, relief bool) error {
 // apply writes what one transaction staged; v is the state it led to.
 func (d *disk) apply(w *writeTx, tx *Tx, v *Version) error {
 	deleted := ""
+	if !tx.again && len(tx.log.lines) > 0 { // nothing but values, each of them as it was set
+		if err := d.putValues(w, tx); err != nil {
+			return err
+		}
+		return d.putRecords(w, tx, v)
+	}
 	for i := range tx.log.lines {
 		l := &tx.log.lines[i]
 		var err error
@@ -450,6 +513,10 @@ func (d *disk) apply(w *writeTx, tx *Tx, v *Version) error {
 			return err
 		}
 	}
+	return d.putRecords(w, tx, v)
+}
+
+func (d *disk) putRecords(w *writeTx, tx *Tx, v *Version) error {
 	for _, k := range tx.log.records {
 		key := []byte(k.bucket + "\x00" + k.key)
 		data, ok := v.Record(k.bucket, k.key)
@@ -475,8 +542,22 @@ func (d *disk) putLeaf(w *writeTx, v *Version, path string) error {
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, 0, len(l.Value)+24)
-	return w.put(bucketVal, []byte(path), encodeLeaf(buf, l.Rev, id, l.Flags, l.Value))
+	return w.putLeaf(path, l.Rev, id, l.Flags, l.Value)
+}
+
+// putValues writes the values of a transaction that set every path once and did nothing else.
+func (d *disk) putValues(w *writeTx, tx *Tx) error {
+	id, err := d.writer(w, tx.meta.Writer)
+	for i := 0; i < len(tx.log.lines) && err == nil; i++ {
+		s := &tx.log.sets[i]
+		err = w.putLeaf(tx.log.lines[i].Path, tx.rev, id, s.flags, s.value)
+	}
+	return err
+}
+
+func (w *writeTx) putLeaf(path string, rev uint64, id uint32, flags Flags, value string) error {
+	key := append(w.room(len(path)), path...)
+	return w.put(bucketVal, key, encodeLeaf(w.room(len(value)+leafRoom), rev, id, flags, value))
 }
 
 func (d *disk) putObject(w *writeTx, v *Version, path string) error {

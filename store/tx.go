@@ -24,16 +24,22 @@ type Tx struct {
 	view   *Version // cur, as given out; nil: not given out since the last change
 	log    txLog
 	text   strings.Builder // what the paths of the lines lie in: they live and die together
-	again  bool            // a path may have more than one line
+	again  bool            // a path may have more than one line, or a line that sets no value; final after deltas
 	over   bool
 }
 
 // txLog is what was staged beside the tree; a savepoint remembers its lengths.
 type txLog struct {
 	lines   []Delta
-	objects []string // object paths whose own record changed
+	sets    []setting // of the lines: what was set, secrets too
+	objects []string  // object paths whose own record changed
 	records []recordKey
 	notes   []Note
+}
+
+type setting struct {
+	value string
+	flags Flags
 }
 
 type recordKey struct{ bucket, key string }
@@ -66,6 +72,7 @@ func (tx *Tx) Staged() *Version { return &tx.cur }
 // Expect makes room for n changes and as many notes.
 func (tx *Tx) Expect(n int) {
 	if n = min(n, MaxTxLines) - len(tx.log.lines); n > 0 {
+		tx.log.sets = slices.Grow(tx.log.sets, n)
 		tx.log.lines = slices.Grow(tx.log.lines, n)
 		tx.log.notes = slices.Grow(tx.log.notes, n)
 	}
@@ -204,7 +211,7 @@ func (tx *Tx) setLeaf(n *node, path, leaf, value string, flags Flags) {
 		n.leaves = insertAt(n.leaves, i, s)
 		tx.cur.leaves++
 	}
-	tx.line(d)
+	tx.lineOf(d, setting{d.New, flags})
 }
 
 // hop is one node on the way to an object: a row of the node before it, or one of its kids.
@@ -261,7 +268,9 @@ func (tx *Tx) ownSteps(steps []hop) *node {
 }
 
 // line adds a line to the journal entry; secret values become salted hashes here and now. DESIGN invariant 11.
-func (tx *Tx) line(d Delta) {
+func (tx *Tx) line(d Delta) { tx.lineOf(d, setting{}) }
+
+func (tx *Tx) lineOf(d Delta, s setting) {
 	if d.Secret {
 		if d.HadOld {
 			d.Old = hashSecret(tx.cur.salt, d.Path, d.Old)
@@ -270,7 +279,7 @@ func (tx *Tx) line(d Delta) {
 			d.New = hashSecret(tx.cur.salt, d.Path, d.New)
 		}
 	}
-	tx.log.lines = append(tx.log.lines, d)
+	tx.log.lines, tx.log.sets = append(tx.log.lines, d), append(tx.log.sets, s)
 }
 
 // Unset removes a stored leaf, so that the default shows again. Nothing stored there is a no-op.
@@ -624,7 +633,7 @@ func (tx *Tx) RollbackTo(s Savepoint) {
 	tx.cur, tx.view = v, &v
 	tx.cur.rev = tx.rev
 	clear(tx.log.lines[s.lines:])
-	tx.log = txLog{tx.log.lines[:s.lines], tx.log.objects[:s.objects], tx.log.records[:s.records], tx.log.notes[:s.notes]}
+	tx.log = txLog{tx.log.lines[:s.lines], tx.log.sets[:s.lines], tx.log.objects[:s.objects], tx.log.records[:s.records], tx.log.notes[:s.notes]}
 }
 
 // deltas makes the lines of the journal entry: one for each path that was set, with its annotations.
