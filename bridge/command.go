@@ -265,13 +265,13 @@ func (o *Operation) run(ctx context.Context) (map[string]string, error) {
 	defer cancel()
 	go func() {
 		defer o.e.wg.Done()
-		defer o.free()
 		var a answer
 		defer func() {
 			if r := recover(); r != nil {
 				o.e.log.Error("provider panicked", "provider", o.p.Name(), "method", "Run", "command", o.inv.Command)
 				a = answer{err: errors.New("provider " + o.p.Name() + " failed")}
 			}
+			o.free() // first: whoever has the answer may ask for the command again
 			done <- a
 		}()
 		a.out, a.err = o.p.commander.Run(context.WithValue(ctx, writerKey{}, o.w), o.inv)

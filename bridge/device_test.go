@@ -450,6 +450,21 @@ func TestRedriveIsOnce(t *testing.T) {
 	}
 }
 
+// Whoever has the result of a command finds what it needed free again.
+func TestResourceIsFreeWithTheResult(t *testing.T) {
+	b := &box{name: "boot", commands: []string{"Device.Reboot()"}, runFn: func(context.Context, datamodel.Invocation) (map[string]string, error) { return nil, nil }}
+	r := newRig(t, with(b))
+	for i := range 20000 {
+		op, err := r.Command(mainC, "Device.Reboot()", nil)
+		if err == nil {
+			_, err = op.Run(t.Context())
+		}
+		if err != nil {
+			t.Fatal(i, err)
+		}
+	}
+}
+
 func TestSyncer(t *testing.T) {
 	port := func(name string) datamodel.Row {
 		return datamodel.Row{Table: "Device.Ethernet.Interface.", Key: "Name", Values: map[string]string{"Name": name, "Upstream": "true"}}
