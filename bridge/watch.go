@@ -41,8 +41,10 @@ type Event struct {
 	// Input of an operated command without credentials, and when it began.
 	Input map[string]string
 	Start time.Time
-	Time  time.Time
-	Rev   uint64 // revision of the newest commit when it happened; of the commit itself for EventCommit
+	// Record is for the head that told the event: what it keeps of it until it was heard. "" for most.
+	Record string
+	Time   time.Time
+	Rev    uint64 // revision of the newest commit when it happened; of the commit itself for EventCommit
 }
 
 const (

@@ -134,7 +134,7 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err != nil {
 		return nil, err
 	}
-	cpe, restoreModules, err := c.newCWMP(engine, log, fw, providers)
+	cpe, restoreModules, err := c.newCWMP(engine, log, fw, providers, uspAgent.Recover)
 	if err != nil {
 		return nil, err
 	}
@@ -419,8 +419,9 @@ func (t TLSFiles) check() error {
 	return err
 }
 
-// newCWMP builds the CPE and the software modules, which it shares with USP; restore is called once the engine runs.
-func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger, fw *images, providers []datamodel.Provider) (cpe *cwmp.CPE, restore func(context.Context) error, err error) {
+// newCWMP builds the CPE and the software modules, which it shares with USP; restore is called once the engine runs, and
+// recovered when the CPE hears what happens.
+func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger, fw *images, providers []datamodel.Provider, recovered func(context.Context)) (cpe *cwmp.CPE, restore func(context.Context) error, err error) {
 	if err := c.CWMP.TLS.check(); err != nil {
 		return nil, nil, fmt.Errorf("cwmp.tls: %w", err)
 	}
@@ -445,6 +446,13 @@ func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger, fw *images, pr
 	}
 	if o.Started, restore, err = c.newModules(engine, &o, log); err != nil {
 		return nil, nil, err
+	}
+	modules := o.Started
+	o.Started = func(ctx context.Context) {
+		if modules != nil {
+			modules(ctx)
+		}
+		recovered(ctx)
 	}
 	cpe, err = cwmp.New(o)
 	return cpe, restore, err

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -28,6 +29,7 @@ type Agent struct {
 	system bridge.Writer
 	slow   *slowLog
 	born   time.Time
+	runID  string // of this run, to know the records of earlier ones
 
 	dir  atomic.Pointer[directory]
 	dogs atomic.Pointer[map[string]watchdog]
@@ -92,7 +94,7 @@ func New(o Options) (*Agent, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	a := &Agent{opt: o, engine: o.Engine, store: o.Engine.Store(), schema: o.Engine.Schema(), born: time.Now(),
+	a := &Agent{opt: o, engine: o.Engine, store: o.Engine.Store(), schema: o.Engine.Schema(), born: time.Now(), runID: rand.Text()[:8],
 		system: bridge.Writer{Name: "sys:usp", Protocol: datamodel.USP, Class: "sys", System: true},
 		slow:   newSlowLog(o.Log), peers: map[string]*peer{}, locals: map[uint64]*peer{},
 		slots: make(chan struct{}, o.Limits.Requests), events: make(chan queued, 64), calls: make(chan func(*notifier), 64),

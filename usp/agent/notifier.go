@@ -33,9 +33,11 @@ type notifier struct {
 	rules       rules
 	live        map[string]int // references that may name live values -> Subscriptions that have them
 	liveChanged bool
-	looked      time.Time // when the clock was looked at
-	wall        time.Time // and what it said then, without the monotonic reading
-	bootID      string    // prefix of msg_ids, new in every run
+	looked      time.Time           // when the clock was looked at
+	wall        time.Time           // and what it said then, without the monotonic reading
+	tells       map[string]*telling // records of commands whose end is being told
+	record      string              // the one of the event at hand
+	bootID      string              // prefix of msg_ids, new in every run
 	seq         uint64
 }
 
@@ -57,7 +59,7 @@ func newNotifier(a *Agent) *notifier {
 	var id [6]byte
 	_, _ = rand.Read(id[:]) // never fails
 	return &notifier{a: a, index: subscribe.New(), rules: newRules(), periodic: map[string]*schedule{}, boarding: map[string]*boarding{}, triggers: map[uint32]time.Time{},
-		live: map[string]int{}, bootID: hex.EncodeToString(id[:])}
+		live: map[string]int{}, tells: map[string]*telling{}, bootID: hex.EncodeToString(id[:])}
 }
 
 // run is the notifier goroutine.
@@ -94,6 +96,15 @@ func (n *notifier) run(ctx context.Context) {
 
 // event tells everybody concerned of one event.
 func (n *notifier) event(ctx context.Context, ev bridge.Event) {
+	defer func(outer string) { n.record = outer }(n.record)
+	if n.record = ev.Record; n.record != "" {
+		t := n.tells[n.record]
+		if t == nil {
+			t = &telling{}
+			n.tells[n.record] = t
+		}
+		t.all = ev.Kind == bridge.EventModel || !movesFile(ev.Path)
+	}
 	switch ev.Kind {
 	case bridge.EventCommit:
 		if ev.Entry != nil {
@@ -413,6 +424,10 @@ func (n *notifier) notify(t target, m *uspmsg.Notify, path string) {
 	if err != nil {
 		n.a.opt.Log.Error("usp_encode_failed", "subscription", t.sub.ID, "error", err.Error())
 		return
+	}
+	if n.record != "" {
+		l := n.tells[n.record]
+		l.notes = append(l.notes, told{t.out, id})
 	}
 	t.out.put(&note{sub: t.sub.Num, path: path, msgID: id, payload: payload, retry: t.sub.Retry, expire: t.sub.Expiration})
 }

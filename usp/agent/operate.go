@@ -93,6 +93,10 @@ func (r *request) start(ctx context.Context, match datamodel.Match, m *uspmsg.Op
 	res.OperationResp = &uspmsg.OperateResp_OperationResult_ReqObjPath{ReqObjPath: req.row()}
 	path, cause := match.Path, r.w.Name
 	input, began := withoutCredentials(m.GetInputArgs()), time.Now()
+	record := ""
+	if timer == nil {
+		record = r.a.record(ctx, &recordedCommand{Path: canonicalOf(path), Key: req.key, Originator: req.originator, Cause: cause, Input: forTransfer(input), Start: began})
+	}
 	r.a.rowChanged(req.row(), true)
 	started := r.a.spawn("command", func(base context.Context) {
 		ctx := withCaller(base, caller{endpoint: req.originator, key: req.key})
@@ -109,9 +113,16 @@ func (r *request) start(ctx context.Context, match datamodel.Match, m *uspmsg.Op
 		if req.canceled() && err != nil {
 			err = datamodel.Fail(datamodel.CommandCanceled, path, "")
 		}
-		r.a.complete(req, bridge.Event{Path: path, Args: out, Cause: cause, Err: err, Input: input, Start: began})
+		if base.Err() != nil && err != nil && record != "" {
+			r.a.requests.drop(req)
+			return // told after the restart
+		}
+		r.a.complete(req, bridge.Event{Path: path, Args: out, Cause: cause, Err: err, Input: input, Start: began, Record: record})
 	})
 	if !started {
+		if record != "" {
+			r.a.putCommand(ctx, record, nil)
+		}
 		op.Cancel()
 		r.a.requests.drop(req)
 		return datamodel.Fail(datamodel.Resources, path, "the agent is stopping")
@@ -123,33 +134,55 @@ func (r *request) start(ctx context.Context, match datamodel.Match, m *uspmsg.Op
 func (a *Agent) complete(req *asyncRequest, ev bridge.Event) {
 	req.finish(ev.Err)
 	a.engine.Observe(bridge.Observation{Kind: bridge.SawOperation, Writer: ev.Cause, OK: ev.Err == nil})
-	if c, ok := datamodel.ToCanonical(datamodel.USP, ev.Path); ok {
-		ev.Path = c
-	}
-	ev.Kind, ev.Key = bridge.EventOperated, req.key
+	ev.Path = canonicalOf(ev.Path)
+	ev.Record = a.ended(ev.Record, req, &ev)
 	a.requests.drop(req) // first, so that who was told finds it gone
-	a.engine.Emit(ev)
+	a.tellEnd(a.engine.Emit, req, ev)
 	a.rowChanged(req.row(), false)
-	a.transferred(req, ev) // TP-469 9.3, 9.6
+}
+
+// tellEnd tells of the end of an asynchronous command, and of the transfer, if it was one.
+func (a *Agent) tellEnd(tell func(bridge.Event), req *asyncRequest, ev bridge.Event) {
+	ev.Kind, ev.Key = bridge.EventOperated, req.key
+	tell(ev)
+	if movesFile(ev.Path) {
+		a.transferred(tell, req, ev) // TP-469 9.3, 9.6
+	}
+}
+
+func canonicalOf(path string) string {
+	if c, ok := datamodel.ToCanonical(datamodel.USP, path); ok {
+		return c
+	}
+	return path
+}
+
+// movesFile reports whether TransferComplete! belongs to a command.
+func movesFile(path string) bool {
+	switch datamodel.SupportedPath(path) {
+	case "Device.DeviceInfo.FirmwareImage.{i}.Download()", "Device.DeviceInfo.VendorConfigFile.{i}.Restore()",
+		"Device.DeviceInfo.VendorConfigFile.{i}.Backup()", "Device.DeviceInfo.VendorLogFile.{i}.Upload()":
+		return true
+	}
+	return false
 }
 
 // transferred tells of the end of a command that moves a file.
-func (a *Agent) transferred(req *asyncRequest, ev bridge.Event) {
+func (a *Agent) transferred(tell func(bridge.Event), req *asyncRequest, ev bridge.Event) {
 	row, name := datamodel.SplitParam(ev.Path)
-	switch datamodel.SupportedPath(ev.Path) {
-	case "Device.DeviceInfo.FirmwareImage.{i}.Download()", "Device.DeviceInfo.VendorConfigFile.{i}.Restore()":
-	case "Device.DeviceInfo.VendorConfigFile.{i}.Backup()", "Device.DeviceInfo.VendorLogFile.{i}.Upload()":
-	default:
-		return
-	}
 	ft := bridge.FileTransfer{Command: ev.Path, CommandKey: ev.Key, Requestor: req.originator, Upload: name == "Backup()" || name == "Upload()",
 		Affected: row[:len(row)-1], URL: ev.Input["URL"], CheckSum: ev.Input["CheckSum"], CheckSumAlgorithm: ev.Input["CheckSumAlgorithm"],
 		Start: ev.Start, Complete: time.Now()}
+	if !ev.Time.IsZero() {
+		ft.Complete = ev.Time
+	}
 	if ev.Err != nil {
 		f := usp.ErrorFrom(ev.Err, usp.AtCommand)
 		ft.FaultCode, ft.FaultString = f.Code, f.Text
 	}
-	a.engine.Emit(ft.Event())
+	done := ft.Event()
+	done.Record = ev.Record
+	tell(done)
 }
 
 // withoutCredentials is what others may know of a command's arguments.
@@ -192,7 +225,7 @@ func Caller(ctx context.Context) (endpoint, commandKey string, ok bool) {
 }
 
 // asyncRequest is one row of Device.LocalAgent.Request. The rows live in memory only: a command does not survive a
-// restart, so neither does its row, and the flash is spared.
+// restart, so neither does its row; what is left to tell of it is in a record.
 type asyncRequest struct {
 	num        uint32
 	originator string

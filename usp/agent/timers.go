@@ -354,6 +354,6 @@ func (n *notifier) tick(ctx context.Context) time.Duration {
 		}
 		wait = min(wait, b.restartAt.Sub(now))
 	}
-	wait = min(wait, n.watchdogs(now), n.report(now))
+	wait = min(wait, n.watchdogs(now), n.report(now), n.told())
 	return max(wait, 0)
 }
