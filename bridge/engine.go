@@ -40,6 +40,8 @@ type Options struct {
 	Wait time.Duration
 	// Rate bounds the commits of each Controller a second, after the first Burst (0: no bound).
 	Rate, Burst float64
+	// Seed, if not nil, is asked once, at the first start of a database, for what was before; see Seed.
+	Seed func(ctx context.Context) (*Seed, error)
 	// Style of the codes for refusals by arbitration.
 	Style datamodel.FaultStyle
 	// GuardParam is the canonical path of the parameter by which a manager guards a change (IfRevision); "": none.
@@ -63,6 +65,7 @@ type Engine struct {
 	wait    time.Duration
 	guard   string
 	confirm string
+	seed    func(context.Context) (*Seed, error)
 
 	claims    claims
 	fights    fights
@@ -100,7 +103,7 @@ func New(o Options) (*Engine, error) {
 	if o.Schema == nil || o.Store == nil {
 		return nil, errors.New("bridge: Schema and Store are required")
 	}
-	e := &Engine{schema: o.Schema, profile: o.Profile, store: o.Store, log: o.Log, maxRows: map[*datamodel.Object]int{},
+	e := &Engine{schema: o.Schema, profile: o.Profile, store: o.Store, log: o.Log, seed: o.Seed, maxRows: map[*datamodel.Object]int{},
 		shield: shieldLimits{o.ShieldLife, o.ShieldIdle, o.ShieldChanges}.withDefaults(),
 		done:   make(chan struct{}), consumers: map[string]bool{}}
 	e.style, e.wait, e.guard, e.confirm = o.Style, o.Wait, o.GuardParam, o.ConfirmParam

@@ -28,13 +28,27 @@ func (e *Engine) factory(ctx context.Context) error {
 	if _, done := e.store.Head().Record(stateBucket, "factory"); done {
 		return nil
 	}
-	_, err := e.store.Update(ctx, store.Meta{Writer: sysPrefix + "factory", Kind: "factory"}, func(tx *store.Tx) error {
-		return e.stageFactory(tx)
+	meta, seed := store.Meta{Writer: sysPrefix + "factory", Kind: "factory"}, (*Seed)(nil)
+	if e.seed != nil {
+		var err error
+		if seed, err = e.seed(ctx); err != nil {
+			return err
+		}
+	}
+	if seed != nil {
+		meta.Writer, meta.Ref = seedWriter, seed.Ref
+	}
+	_, err := e.store.Update(ctx, meta, func(tx *store.Tx) error {
+		if seed != nil {
+			return e.stageSeed(tx, seed)
+		}
+		return e.stageFactory(tx, nil)
 	})
 	return err
 }
 
-func (e *Engine) stageFactory(tx *store.Tx) error {
+// stageFactory stages the profile's values; in a table of settled no row is made.
+func (e *Engine) stageFactory(tx *store.Tx, settled map[string]bool) error {
 	r := e.sysRun("factory", tx)
 	var bad []error
 	for _, path := range sortedKeys(e.profile.Factory) {
@@ -46,6 +60,9 @@ func (e *Engine) stageFactory(tx *store.Tx) error {
 		value, err := m.Param.Any().Canonical(e.profile.Factory[path])
 		if err != nil {
 			bad = append(bad, fmt.Errorf("factory value %s: %w", path, err))
+			continue
+		}
+		if len(settled) > 0 && inSettled(tx, path, settled) {
 			continue
 		}
 		if err := makeRows(tx, path); err != nil {
@@ -70,15 +87,25 @@ func (e *Engine) stageFactory(tx *store.Tx) error {
 
 // makeRows creates every row that a path names.
 func makeRows(tx *store.Tx, path string) error {
+	var err error
+	eachRow(path, func(table string, n uint32) bool {
+		if !tx.Staged().HasInstance(table, n) {
+			err = tx.AddRowAt(table, n)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// eachRow calls fn for every row that an instance path names, outermost first, until it returns false.
+func eachRow(path string, fn func(table string, n uint32) bool) {
 	for from := 0; ; {
 		dot := strings.IndexByte(path[from:], '.')
 		if dot < 0 {
-			return nil
+			return
 		}
-		if n, err := strconv.ParseUint(path[from:from+dot], 10, 32); err == nil && !tx.Staged().HasInstance(path[:from], uint32(n)) {
-			if err := tx.AddRowAt(path[:from], uint32(n)); err != nil {
-				return err
-			}
+		if n, err := strconv.ParseUint(path[from:from+dot], 10, 32); err == nil && !fn(path[:from], uint32(n)) {
+			return
 		}
 		from += dot + 1
 	}
@@ -152,7 +179,7 @@ func (e *Engine) FactoryReset(ctx context.Context, w Writer, keep ...string) err
 		if err := dropRecords(tx, keep); err != nil {
 			return err
 		}
-		if err := e.stageFactory(tx); err != nil {
+		if err := e.stageFactory(tx, nil); err != nil {
 			return err
 		}
 		if e.cat.Load().hasAppliers() {
@@ -396,11 +423,12 @@ func (r *run) dropVanished(obj *datamodel.Object, table, keyName string, present
 	for _, n := range slices.Clone(r.tx.View().Instances(table)) {
 		row := table + strconv.FormatUint(uint64(n), 10) + "."
 		made, ok := r.tx.Staged().Row(row)
-		if !ok || made.Writer != r.w.Name {
+		// Rows of an older agent that nobody but the device could delete go, too, when the device has no such thing.
+		if !ok || made.Writer != r.w.Name && (made.Writer != seedWriter || obj.Access(datamodel.CWMP) == datamodel.ReadWrite) {
 			continue
 		}
 		if keyName != "" {
-			if l, ok := r.tx.Staged().Leaf(row + keyName); ok && present[l.Value] {
+			if l, ok := r.tx.Staged().Leaf(row + keyName); ok && (present[l.Value] || made.Writer != r.w.Name && l.Flags&store.Factory != 0) {
 				continue
 			}
 		}

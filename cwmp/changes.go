@@ -33,6 +33,7 @@ type pending struct {
 type changes struct {
 	pending map[string]*pending // by canonical path
 	known   map[string]string   // live parameters: last value told
+	told    map[string]string   // stored parameters that an older client told other values of
 	live    []liveObject        // what to compare
 	stale   bool                // the list must be made anew
 	dirty   bool                // known differs from its record

@@ -299,6 +299,7 @@ func (c *CPE) boot(ctx context.Context) {
 	c.refresh(ctx, true)
 	c.changes.stale = true
 	c.changes.compare(ctx, c.takeIn(ctx)) // the first Inform tells what changed before the restart, too
+	c.changes.recall(c.e.View(acsWriter))
 	c.save(ctx)
 }
 
@@ -315,6 +316,7 @@ func (c *CPE) refresh(ctx context.Context, first bool) {
 		c.schedules, c.transfers = nil, c.keepMoving()
 		c.requested9, c.acsMethods, c.modules.jobs = nil, nil, nil
 		c.changes.pending, c.changes.known, c.changes.stale = map[string]*pending{}, map[string]string{}, true
+		c.changes.told = nil
 		c.failures, c.retryAt, c.wanted = 0, time.Time{}, true
 		c.offer = len(supportedVersions) - 1
 		c.save(ctx)
@@ -539,6 +541,7 @@ func (c *CPE) informed(ctx context.Context, job sessionJob) error {
 	}
 	c.queue.informed(job.events)
 	c.changes.thaw(true)
+	c.changes.recalled()
 	c.failures = 0 // TR-069 3.2.1.1: success is the acknowledged Inform
 	if len(c.changes.pending) == 0 {
 		c.acknowledge()

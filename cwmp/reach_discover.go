@@ -82,5 +82,5 @@ func (c *CPE) takeOffer(ctx context.Context) {
 // free reports whether nobody but the factory or this CPE itself has set a parameter, or it is empty.
 func free(v *store.Version, path string) bool {
 	l, ok := v.Leaf(path)
-	return !ok || l.Value == "" || l.Writer == systemName || l.Writer == "sys:factory"
+	return !ok || l.Value == "" || l.Writer == systemName || l.Flags&store.Factory != 0
 }

@@ -24,6 +24,7 @@ const (
 	recMark        = "mark"
 	recSchedules   = "schedules"
 	recKnown       = "known"
+	recTold        = "told" // of an older client
 )
 
 // knownRev is the key of the revision up to which the record of known values takes the ACS's own rows into account.
@@ -40,7 +41,7 @@ func (c *CPE) restore() error {
 	c.saved, c.bootRev = map[string]string{}, c.e.Store().Head().Rev()
 	c.changes = changes{pending: map[string]*pending{}, known: map[string]string{}}
 	var events []event
-	for key, into := range map[string]any{recEvents: &events, recMark: &c.mark, recSchedules: &c.schedules, recKnown: &c.changes.known} {
+	for key, into := range map[string]any{recEvents: &events, recMark: &c.mark, recSchedules: &c.schedules, recKnown: &c.changes.known, recTold: &c.changes.told} {
 		data, ok, err := c.e.Store().Record(recordBucket, key)
 		if err != nil {
 			return fmt.Errorf("cwmp: read record %s: %w", key, err)
@@ -123,6 +124,7 @@ func (c *CPE) records() map[string]string {
 	put(recordBucket, recEvents, events, len(events) == 0)
 	put(recordBucket, recMark, c.mark, false)
 	put(recordBucket, recSchedules, c.schedules, len(c.schedules) == 0)
+	put(recordBucket, recTold, c.changes.told, len(c.changes.told) == 0)
 	if c.changes.dirty && c.running == nil || c.saved[recordBucket+"/"+recKnown] == "" {
 		put(recordBucket, recKnown, c.knownRecord(), len(c.changes.known) == 0)
 	}

@@ -378,6 +378,32 @@ func (tx *Tx) AddRowAt(table string, num uint32) error {
 	return nil
 }
 
+// Reserve makes AddRow go on at next or above, for a table whose former numbers are known (import). Less than what the table has
+// is a no-op; next is 2..2^32-2.
+func (tx *Tx) Reserve(table string, next uint32) error {
+	if err := tx.begin(); err != nil {
+		return err
+	}
+	if err := checkTable(table); err != nil {
+		return err
+	}
+	if next < 2 || next == 1<<32-1 {
+		return fmt.Errorf("%w: %s: next instance number %d", ErrPath, table, next)
+	}
+	if err := tx.reach(table); err != nil {
+		return err
+	}
+	if t := tx.cur.root.at(table); t != nil && t.next >= next {
+		return nil
+	}
+	spine := tx.spine(table)
+	tx.touch(spine)
+	t := spine[len(spine)-1]
+	t.next, t.own = next, tx.rev
+	tx.object(table)
+	return nil
+}
+
 func (tx *Tx) addRow(table string, num uint32) {
 	spine := tx.spine(table)
 	tx.touch(spine)
@@ -550,6 +576,9 @@ func (tx *Tx) PutRecord(bucket, key string, data []byte) error {
 func recordSize(bucket, key string, data []byte) int64 {
 	return int64(len(bucket) + len(key) + len(data))
 }
+
+// Hash is what stands for a secret value in the journal of this database, for records that must not hold it either.
+func (tx *Tx) Hash(path, value string) string { return hashSecret(tx.cur.salt, path, value) }
 
 // DeleteRecord removes a record; one that does not exist is a no-op.
 func (tx *Tx) DeleteRecord(bucket, key string) error { return tx.PutRecord(bucket, key, nil) }

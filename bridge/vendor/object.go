@@ -14,9 +14,10 @@ import (
 
 // Table is one table of the object. Its rows are read whenever somebody lists it; nothing of it is stored.
 type Table struct {
-	Name    string   // "Gate"
+	Name    string   // "Gate", or, in an object below, "Import.Residue"
 	Key     string   // column that is its unique key
 	Columns []string // all of them are strings but those in Numbers
+	Most    int      // rows that are shown; 0: maxRows
 	Rows    func() []Row
 }
 
@@ -72,16 +73,22 @@ func extend(obj *datamodel.Object, o *Content) {
 		p.Object = obj
 		obj.Params = append(obj.Params, p)
 	}
-	for _, v := range o.Values {
-		at, name := obj, v.Name
-		if below, rest, ok := strings.Cut(v.Name, "."); ok {
-			if at = obj.Child(below); at == nil {
-				at = &datamodel.Object{Path: obj.Path + below + ".", Name: below, Parent: obj, Protocols: datamodel.Both, MinEntries: 1, MaxEntries: 1}
-				obj.Children = append(obj.Children, at)
-				sort.Slice(obj.Children, func(i, j int) bool { return obj.Children[i].Name < obj.Children[j].Name })
-			}
-			name = rest
+	// within finds where an element is, and makes the single object that it is in.
+	within := func(path string) (*datamodel.Object, string) {
+		below, rest, ok := strings.Cut(path, ".")
+		if !ok {
+			return obj, path
 		}
+		at := obj.Child(below)
+		if at == nil {
+			at = &datamodel.Object{Path: obj.Path + below + ".", Name: below, Parent: obj, Protocols: datamodel.Both, MinEntries: 1, MaxEntries: 1}
+			obj.Children = append(obj.Children, at)
+			sort.Slice(obj.Children, func(i, j int) bool { return obj.Children[i].Name < obj.Children[j].Name })
+		}
+		return at, rest
+	}
+	for _, v := range o.Values {
+		at, name := within(v.Name)
 		f := textFacts
 		if v.Number {
 			f = numberFacts
@@ -94,16 +101,19 @@ func extend(obj *datamodel.Object, o *Content) {
 		sort.Slice(at.Params, func(i, j int) bool { return at.Params[i].Name < at.Params[j].Name }) // lookups search
 	}
 	for _, t := range o.Tables {
-		count := t.Name + "NumberOfEntries"
+		at, name := within(t.Name)
+		count := name + "NumberOfEntries"
 		unsigned := func() *datamodel.Facts { return &datamodel.Facts{Type: datamodel.TypeUnsignedInt} }
-		add(obj, datamodel.NewParam(count, unsigned(), unsigned()))
-		row := &datamodel.Object{Path: obj.Path + t.Name + ".{i}.", Name: t.Name, Parent: obj, Multi: true, Protocols: datamodel.Both,
+		add(at, datamodel.NewParam(count, unsigned(), unsigned()))
+		sort.Slice(at.Params, func(i, j int) bool { return at.Params[i].Name < at.Params[j].Name }) // lookups search
+		row := &datamodel.Object{Path: at.Path + name + ".{i}.", Name: name, Parent: at, Multi: true, Protocols: datamodel.Both,
 			MaxEntries: -1, NumEntries: count, Keys: []datamodel.UniqueKey{{Params: []string{t.Key}, Functional: true}}}
 		for _, c := range t.Columns {
 			add(row, datamodel.NewParam(c, textFacts(), textFacts()))
 		}
 		sort.Slice(row.Params, func(i, j int) bool { return row.Params[i].Name < row.Params[j].Name }) // lookups search
-		obj.Children = append(obj.Children, row)
+		at.Children = append(at.Children, row)
+		sort.Slice(obj.Children, func(i, j int) bool { return obj.Children[i].Name < obj.Children[j].Name })
 	}
 	for _, c := range o.Commands {
 		cmd := &datamodel.Command{Name: c.Name + "()", Object: obj}
@@ -167,8 +177,8 @@ func (l *listing) of(t *Table, age time.Duration) []Row {
 func (t *Table) rows() []Row {
 	rows := t.Rows()
 	sort.Slice(rows, func(i, j int) bool { return rows[i].Number < rows[j].Number })
-	if len(rows) > maxRows {
-		rows = rows[len(rows)-maxRows:]
+	if most := max(t.Most, maxRows); len(rows) > most {
+		rows = rows[len(rows)-most:]
 	}
 	return rows
 }
@@ -197,9 +207,10 @@ func (p *Provider) Instances(_ context.Context, table string) ([]uint32, error) 
 
 // readRow reads one row; path is "Gate.2.".
 func (p *Provider) readRow(path string, params []string, yield func(name, value string)) {
-	name, rest, _ := strings.Cut(path, ".")
-	n, err := strconv.ParseUint(strings.TrimSuffix(rest, "."), 10, 32)
-	t, listed := p.table(name)
+	path = strings.TrimSuffix(path, ".")
+	at := strings.LastIndexByte(path, '.')
+	n, err := strconv.ParseUint(path[at+1:], 10, 32)
+	t, listed := p.table(path[:max(at, 0)])
 	if t == nil || err != nil {
 		return
 	}

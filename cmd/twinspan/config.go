@@ -30,6 +30,8 @@ type Config struct {
 	Hooks    HooksConfig    `toml:"hooks"`
 	// Firmware is where images go; see FirmwareConfig.
 	Firmware FirmwareConfig `toml:"firmware"`
+	// Import is what an older CWMP client left; see ImportConfig.
+	Import ImportConfig `toml:"import"`
 	// Factory holds values after factory reset by canonical path, over those of the profile.
 	Factory map[string]string `toml:"factory"`
 	// MaxRows overrides the profile's limits on rows by canonical table path.

@@ -3,10 +3,11 @@
 //	twinspan run --config FILE [--data DIR]     the agent
 //	twinspan get|set|confirm|add|del|operate|instances|schema|watch|journal|conflicts|owners|leases|policy ...
 //	twinspan phase|gates|drift|convergence ...   the migration
+//	twinspan import --check FILE                 try what an older client left
 //	twinspan store check FILE                    verify a database that no agent has open
 //	twinspan version
 //
-// Every verb but run, store and version is a USP Controller with a role of its own, talking to the running agent over a Unix
+// Every verb but run, import, store and version is a USP Controller with a role of its own, talking to the running agent over a Unix
 // domain socket: the command line has no other door to the device than any Controller has. Output is for people; --json
 // prints one JSON document. Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 the agent cannot be reached.
 package main
@@ -69,6 +70,7 @@ func verbs() []verb {
 		{"gates", "", "what opens the next phase, and what stands in the way", cliGates},
 		{"drift", "", "what the ACS and USP do not agree on", cliDrift},
 		{"convergence", "", "what each side asserted, and how far they agree", cliConvergence},
+		{"import", "--check FILE [--config FILE]", "try what an older client left, as the first start would take it over", cliImport},
 		{"store", "check FILE", "verify a database file that no agent has open", cliStore},
 		{"completion", "bash", "print a completion script", cliCompletion},
 		{"version", "", "print the version", func(_ context.Context, _ []string, out io.Writer) error {

@@ -196,9 +196,10 @@ func (o *office) content() *vendor.Content {
 	acs := func(name string, read func(a migration.ACS) string) vendor.Value {
 		return vendor.Value{Name: "CWMP." + name, Read: func() string { return read(o.m.ACS()) }}
 	}
+	imported, residue := o.imported()
 	return &vendor.Content{
 		Beside: o.beside,
-		Values: []vendor.Value{phase, revision, epoch,
+		Values: append(imported, []vendor.Value{phase, revision, epoch,
 			acs("Enabled", func(a migration.ACS) string { return strconv.FormatBool(a.Enabled) }),
 			acs("ACSURLHash", func(a migration.ACS) string { return urlHash(a.URL) }),
 			acs("RescueReady", func(a migration.ACS) string { return strconv.FormatBool(a.Ready) }),
@@ -219,8 +220,8 @@ func (o *office) content() *vendor.Content {
 			text("PendingBy", func(s migration.State) string { return s.Pending.By }),
 			text("PendingSeconds", func(s migration.State) string { return strconv.Itoa(int(s.Pending.Left.Seconds())) }),
 			text("Held", func(s migration.State) string { return strconv.FormatBool(s.Held) }),
-			text("HoldReason", func(s migration.State) string { return strings.TrimSpace(s.HoldBy + " " + s.HoldReason) })},
-		Tables:   []vendor.Table{o.kpiTable(), o.gateTable(), o.transitionTable(), o.driftTable(), o.journalTable(), o.confirmationTable(), o.writerTable(), o.ownerTable(), o.leaseTable(), o.conflictTable()},
+			text("HoldReason", func(s migration.State) string { return strings.TrimSpace(s.HoldBy + " " + s.HoldReason) })}...),
+		Tables:   []vendor.Table{residue, o.kpiTable(), o.gateTable(), o.transitionTable(), o.driftTable(), o.journalTable(), o.confirmationTable(), o.writerTable(), o.ownerTable(), o.leaseTable(), o.conflictTable()},
 		Commands: o.commands(),
 	}
 }

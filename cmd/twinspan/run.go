@@ -266,6 +266,7 @@ func (c *Config) newEngine(db *store.Store, log *slog.Logger, mig *office) (*bri
 	}
 	o := bridge.Options{Schema: schema, Profile: profile, Store: db, Providers: providers, Arbiter: arbiter, Log: log.With("part", "bridge")}
 	c.arbitrationOptions(&o, prefix)
+	c.importOptions(&o, log)
 	engine, err := bridge.New(o)
 	if err != nil {
 		return nil, providers, nil, err

@@ -51,6 +51,7 @@ func (c *Config) validate() error {
 		add(oneOf("bridge.classes."+eid, class, "main", "apps", "user"))
 	}
 	add(c.Bridge.validateMigration())
+	add(oneOf("import.on_error", c.Import.OnError, "", "stop", "bootstrap"))
 	add(oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"))
 	add(oneOf("log.format", c.Log.Format, "text", "json"))
 	if c.Data == "" {
