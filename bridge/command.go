@@ -51,7 +51,7 @@ func (h *holds) take(resource, by string, queue int) (turn <-chan struct{}, free
 			if n > 0 {
 				text += ", " + strconv.Itoa(n) + " wait for it"
 			}
-			return nil, nil, datamodel.Fail(datamodel.Resources, "", text)
+			return nil, nil, datamodel.Fail(datamodel.Resources, "", text+"; it is free when that command ends, or its Device.LocalAgent.Request.{i}.Cancel() is run")
 		}
 		if h.queues == nil {
 			h.queues = map[string][]*place{}
@@ -196,7 +196,11 @@ func inputs(c *datamodel.Command, proto datamodel.Protocol, path string, args ma
 			}
 			val, err := a.Facts.Canonical(val)
 			if err != nil {
-				return nil, &datamodel.Error{Reason: datamodel.InvalidArgs, Path: path, Text: "argument " + name, Err: err}
+				text := "argument " + name
+				if e, ok := err.(*datamodel.Error); ok && e.Text != "" { // what is wrong with it; the heads do not tell of causes
+					text += ": " + e.Text
+				}
+				return nil, datamodel.Fail(datamodel.InvalidArgs, path, text)
 			}
 			out[name] = val
 		}

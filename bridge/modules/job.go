@@ -25,7 +25,7 @@ type job struct {
 }
 
 func (j *job) fail(f *Fault) {
-	j.op.Done, j.op.State, j.op.Ended, j.op.Reason, j.op.Text = true, "Failed", time.Now().UTC().Round(0), f.Reason, f.Error()
+	j.op.Done, j.op.State, j.op.Ended, j.op.Reason, j.op.Text = true, "Failed", time.Now().UTC().Round(0), f.Reason, f.Text
 	if f.Err != nil {
 		j.m.o.Log.Warn("software module operation", "cause", f.Err)
 	}

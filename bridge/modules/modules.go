@@ -166,7 +166,7 @@ func (m *Modules) Do(ctx context.Context, r Request) Result {
 	if j.op.Reason == 0 {
 		m.o.Log.Info("software module changed", "operation", string(r.Kind), "unit", j.op.UUID, "version", j.op.Version, "by", r.By)
 	} else {
-		m.o.Log.Warn("software module operation failed", "operation", string(r.Kind), "unit", j.op.UUID, "reason", j.op.Text, "by", r.By)
+		m.o.Log.Warn("software module operation failed", "operation", string(r.Kind), "unit", j.op.UUID, "reason", (&Fault{Reason: j.op.Reason, Text: j.op.Text}).Error(), "by", r.By)
 	}
 	return j.op.result()
 }

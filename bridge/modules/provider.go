@@ -248,11 +248,11 @@ func (m *Modules) Run(ctx context.Context, inv datamodel.Invocation) (map[string
 		m.Forget(ctx, r.ID)
 	}
 	if res.Fault != nil {
-		reason := datamodel.CommandFailed
+		reason, text := datamodel.CommandFailed, res.Fault.Error()
 		if res.Fault.Reason == InvalidArguments {
-			reason = datamodel.InvalidArgs
+			reason, text = datamodel.InvalidArgs, res.Fault.Text
 		}
-		return nil, &datamodel.Error{Reason: reason, Path: inv.Command, Text: res.Fault.Error(), Err: res.Fault.Err}
+		return nil, &datamodel.Error{Reason: reason, Path: inv.Command, Text: text, Err: res.Fault.Err}
 	}
 	if r.Kind != Install {
 		return nil, nil
@@ -295,7 +295,7 @@ func (m *Modules) asked(inv datamodel.Invocation) (Request, error) {
 func resultOperation(r Request, res Result) operation {
 	o := operation{By: r.By, Kind: r.Kind, UUID: res.UUID, Began: res.Began, Version: res.Version, Row: res.Row, Execs: res.Execs, Env: res.Env, State: res.State, Ended: res.Ended}
 	if res.Fault != nil {
-		o.Reason, o.Text = res.Fault.Reason, res.Fault.Error()
+		o.Reason, o.Text = res.Fault.Reason, res.Fault.Text
 	}
 	return o
 }
@@ -306,8 +306,8 @@ func (m *Modules) emit(o operation) {
 		"ExecutionUnitRefList": references(o.Execs), "OperationPerformed": string(o.Kind), "StartTime": o.Began.Format(stampForm), "CompleteTime": o.Ended.Format(stampForm),
 		"Fault.FaultCode": "0", "Fault.FaultString": ""}
 	if o.Reason != 0 {
-		f := &Fault{Reason: o.Reason}
-		args["Fault.FaultCode"], args["Fault.FaultString"] = strconv.Itoa(f.modelCode()), o.Text
+		f := &Fault{Reason: o.Reason, Text: o.Text}
+		args["Fault.FaultCode"], args["Fault.FaultString"] = strconv.Itoa(f.modelCode()), f.Error()
 	}
 	m.o.Engine.Emit(bridge.Event{Kind: bridge.EventModel, Path: object, Name: "DUStateChange!", Cause: o.By, Args: args})
 }

@@ -196,7 +196,7 @@ func cliOperate(ctx context.Context, args []string, out io.Writer) error {
 				results[n.Path] = n.Args
 			}
 		case <-ctx.Done():
-			return errors.Join(append(errs, fmt.Errorf("no result: %w", ctx.Err()))...)
+			return errors.Join(append(errs, fmt.Errorf("no result yet, the command goes on (see Device.LocalAgent.Request.): %w", ctx.Err()))...)
 		}
 	}
 	if o.json {
