@@ -66,7 +66,8 @@ func (c *CPE) ExportConfig(ctx context.Context, w io.Writer) error {
 	return c.exportConfig(w, by)
 }
 
-// RestoreConfig applies such a file as w, all or nothing; ref goes into the journal. w.Protocol must be CWMP, whose spelling the
+// RestoreConfig applies such a file as w, all or nothing: w needs the right to write everything in it, also what has the value
+// already; ref goes into the journal. w.Protocol must be CWMP, whose spelling the
 // change has. Safe for concurrent use.
 func (c *CPE) RestoreConfig(ctx context.Context, w bridge.Writer, r io.Reader, ref string) error {
 	return c.restoreConfigAs(ctx, w, r, ref)
@@ -128,6 +129,9 @@ func (c *CPE) restoreConfigAs(ctx context.Context, w bridge.Writer, r io.Reader,
 	res, err := c.e.Apply(ctx, w, change)
 	if err := changeError(res, err); err != nil {
 		var e *datamodel.Error
+		if errors.As(err, &e) && e.Reason == datamodel.Denied {
+			return datamodel.Fail(datamodel.Denied, e.Path, "the file sets "+cut(e.Path, 120)+", for which the right is missing; nothing was restored")
+		}
 		if errors.As(err, &e) && e.Reason != datamodel.Internal {
 			return corrupt(cut(e.Path+": "+faultText(e), 200), err)
 		}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"twinspan/cwmp/soap"
+	"twinspan/datamodel"
 	"twinspan/datamodel/webfile"
 	"twinspan/store"
 )
@@ -310,6 +311,22 @@ func TestConfigRoundTrip(t *testing.T) {
 	}
 	if v := r.get("Device.NAT.PortMapping.2.Description"); v != "x<&>" {
 		t.Errorf("row %q", v)
+	}
+}
+
+// A file that a Controller restores is arbitrated like its Set: what the ACS owns stays, and so does the rest.
+func TestRestoreIsArbitrated(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, nil)
+	r.rpc(&soap.SetParameterValues{ParameterList: values(zonePath, "A")})
+	by := controller
+	by.Protocol = datamodel.CWMP
+	text := `{"format":"` + configFormat + `","values":{"` + ntpPath + `":"true","` + zonePath + `":"B"}}`
+	if err := r.cpe.RestoreConfig(r.ctx(), by, strings.NewReader(text), "test"); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("restored over the ACS's value: %v", err)
+	}
+	if zone, ntp := r.get(zonePath), r.get(ntpPath); zone != "A" || ntp != "false" && ntp != "0" {
+		t.Errorf("values %q %q", zone, ntp)
 	}
 }
 

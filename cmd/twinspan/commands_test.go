@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"twinspan/usp"
 	"twinspan/usp/controller"
 	"twinspan/usp/mtp/websocket"
 	"twinspan/usp/uspmsg"
@@ -250,4 +251,47 @@ func TestCommandsAreBoundedAndCanceled(t *testing.T) {
 		t.Error("a Request row is left")
 	}
 	m.run("Device.ScheduleTimer()", map[string]string{"DelaySeconds": "1"}) // there is room again
+}
+
+// The right to run Restore() is not the right to write what the file holds: one setting that its Controller may not write, of
+// whatever value, and nothing is restored.
+func TestRestoreNeedsTheRights(t *testing.T) {
+	m, _ := newManager(t, "[providers.linux]\n[providers.diag]\n")
+	store := &shelf{files: map[string][]byte{}}
+	srv := httptest.NewServer(store)
+	defer srv.Close()
+	const zone, ntp, command = "Device.Time.LocalTimeZone", "Device.Time.Enable", "Device.DeviceInfo.VendorConfigFile.1.Restore()"
+	set := func(z, n string) {
+		t.Helper()
+		if err := m.Set(m.ctx, map[string]string{zone: z, ntp: n}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(z, n string) {
+		t.Helper()
+		for path, want := range map[string]string{zone: z, ntp: n} {
+			if v, err := m.Value(m.ctx, path); err != nil || v != want {
+				t.Errorf("%s is %q, want %q: %v", path, v, want, err)
+			}
+		}
+	}
+	set("CET-1", "true")
+	m.run("Device.DeviceInfo.VendorConfigFile.1.Backup()", from(srv.URL+"/config"))
+	set("JST-9", "false")
+	row, _, err := m.Add(m.ctx, "Device.LocalAgent.ControllerTrust.Role.1.Permission.", map[string]string{"Enable": "true", "Order": "9", "Targets": zone,
+		"Param": "r--n", "Obj": "r--n", "InstantiatedObj": "r--n", "CommandEvent": "r-xn"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _ := m.begin(command, from(srv.URL+"/config"))
+	f := m.end(key).GetCmdFailure()
+	if f.GetErrCode() != usp.CodePermissionDenied || !strings.Contains(f.GetErrMsg(), zone) {
+		t.Errorf("restored without the right on %s: %v", zone, f)
+	}
+	is("JST-9", "false")
+	if _, err := m.Delete(m.ctx, row); err != nil {
+		t.Fatal(err)
+	}
+	m.run(command, from(srv.URL+"/config"))
+	is("CET-1", "true")
 }

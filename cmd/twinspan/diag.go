@@ -14,7 +14,6 @@ import (
 	"twinspan/datamodel"
 	"twinspan/datamodel/diag"
 	"twinspan/store"
-	"twinspan/usp/agent"
 )
 
 // haveDiag: a device without a profile of its own gets the diagnostics, too.
@@ -52,16 +51,18 @@ func (d *diagnostics) export(ctx context.Context, w io.Writer) error {
 	return errNotYet
 }
 
-// restore puts a file in force on behalf of the Controller that asked for it; the right to run the command is what it needs.
+// restore puts a file in force as the Controller that asked for it, with its rights on everything that the file sets: the right
+// to run the command would else be every right.
 func (d *diagnostics) restore(ctx context.Context, _ string, r io.Reader) error {
 	cpe := d.cpe.Load()
 	if cpe == nil {
 		return errNotYet
 	}
-	w := bridge.Writer{Name: "sys:restore", Protocol: datamodel.CWMP, Class: "main"}
-	if endpoint, _, ok := agent.Caller(ctx); ok {
-		w.Name = "usp:" + endpoint
+	w, ok := bridge.WriterFrom(ctx)
+	if !ok || w.System {
+		return datamodel.Fail(datamodel.Denied, "", "nobody asked for this file to be restored")
 	}
+	w.Protocol = datamodel.CWMP // whose spelling the file has
 	return cpe.RestoreConfig(ctx, w, r, "restore")
 }
 
