@@ -91,23 +91,11 @@ func stillWatched(s *datamodel.Schema, v *store.Version, values map[string]strin
 		if l, ok := v.Leaf(path); ok && l.Flags&store.Secret != 0 {
 			continue // the journal has hashes of such
 		}
-		want := strings.HasPrefix(m.Param.Facts(datamodel.CWMP).ActiveNotify, "force")
-		for at := path; !want && at != ""; at = parentPath(at) {
-			if a, ok := v.Attr(at); ok && a.Notification >= 0 {
-				want = watched(int(a.Notification))
-				break
-			}
-		}
-		if want {
+		if strings.HasPrefix(m.Param.Facts(datamodel.CWMP).ActiveNotify, "force") || watched(int(v.NearestAttr(path).Notification)) {
 			out[path] = values[path]
 		}
 	}
 	return out
-}
-
-// parentPath of "Device.A.B" and of "Device.A.B." is "Device.A.".
-func parentPath(path string) string {
-	return path[:strings.LastIndexByte(strings.TrimSuffix(path, "."), '.')+1]
 }
 
 // recall notes the stored values of which an older client had told others.
