@@ -243,7 +243,9 @@ type run struct {
 	since uint64 // shielded sessions: revision of their snapshot
 
 	live     *staged
-	pure     [][]pureValue // by operation and setting
+	pure     [][]pureValue     // by operation and setting
+	plain    []datamodel.Match // by operation: what its path means if the rows on it exist; no Object: not known
+	one      [1]datamodel.Match
 	prepared []datamodel.Write
 	job      *applyJob
 
@@ -293,7 +295,7 @@ type pureValue struct {
 // forecast does outside the store's writer goroutine what needs no tree: the canonical form of values under plain
 // paths. References are left to the transaction.
 func (r *run) forecast() {
-	r.pure = make([][]pureValue, len(r.c.Ops))
+	r.pure, r.plain = make([][]pureValue, len(r.c.Ops)), make([]datamodel.Match, len(r.c.Ops))
 	for i := range r.c.Ops {
 		op := &r.c.Ops[i]
 		if len(op.Settings) == 0 || op.Alias != "" || strings.ContainsAny(op.Path, "*[#+") {
@@ -306,6 +308,9 @@ func (r *run) forecast() {
 		m, ok := r.e.schema.Lookup(object)
 		if !ok {
 			continue
+		}
+		if op.Kind == OpSet && r.plainly(m, object) {
+			r.plain[i] = m
 		}
 		for j := range op.Settings {
 			p := m.Object.Param(op.Settings[j].Name)
@@ -321,6 +326,20 @@ func (r *run) forecast() {
 			}
 		}
 	}
+}
+
+// plainly reports whether a path without searches is that of an object which the writer's protocol knows, so that resolving it has
+// but to find the rows.
+func (r *run) plainly(m datamodel.Match, path string) bool {
+	if r.w.Protocol == 0 || m.Table || path[len(path)-1] != '.' || strings.IndexByte(path, '{') >= 0 {
+		return false
+	}
+	for o := m.Object; o.Parent != nil; o = o.Parent {
+		if !o.Protocols.Has(r.w.Protocol) {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *run) result(rev uint64) Result {

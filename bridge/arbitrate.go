@@ -69,7 +69,7 @@ func nearestRow(path string) string {
 	for p := path; p != ""; p = parentPath(p) {
 		if strings.HasSuffix(p, ".") {
 			parent := parentPath(p)
-			if _, err := strconv.ParseUint(p[len(parent):len(p)-1], 10, 32); err == nil {
+			if _, ok := rowNumber(p[len(parent) : len(p)-1]); ok {
 				return p
 			}
 		}

@@ -180,7 +180,7 @@ func (t *tree) exists(path string) bool {
 		if dot < 0 {
 			return true
 		}
-		if n, err := strconv.ParseUint(path[from:from+dot], 10, 32); err == nil && !t.HasInstance(path[:from], uint32(n)) {
+		if n, ok := rowNumber(path[from : from+dot]); ok && !t.HasInstance(path[:from], n) {
 			return false
 		}
 		from += dot + 1

@@ -28,9 +28,18 @@ func (r *run) resolve(op *Op, pol datamodel.ResolvePolicy, o *Outcome) ([]datamo
 	return ms, true
 }
 
+// targets is resolve for an operation that sets.
+func (r *run) targets(i int, op *Op, o *Outcome) ([]datamodel.Match, bool) {
+	if i < len(r.plain) && r.plain[i].Object != nil && r.tree().exists(r.plain[i].Path) {
+		r.one[0] = r.plain[i]
+		return r.one[:], true
+	}
+	return r.resolve(op, r.policy(), o)
+}
+
 // opSet stages a Set. A search path is atomic whatever the change says: R-SET.2a.
 func (r *run) opSet(i int, op *Op, o *Outcome) {
-	ms, ok := r.resolve(op, r.policy(), o)
+	ms, ok := r.targets(i, op, o)
 	if !ok {
 		return
 	}
@@ -191,6 +200,15 @@ func (r *run) param(obj *datamodel.Object, path, name string) (datamodel.Match, 
 	return m, nil
 }
 
+// rowNumber reads an element of a canonical path as an instance number.
+func rowNumber(elem string) (uint32, bool) {
+	if elem == "" || elem[0] > '9' { // a name: an error would have to be made of it
+		return 0, false
+	}
+	n, err := strconv.ParseUint(elem, 10, 32)
+	return uint32(n), err == nil
+}
+
 // rowsExist checks the instance numbers of a canonical path from byte `from` on.
 func rowsExist(v *store.Version, path string, from int) bool {
 	for {
@@ -198,7 +216,7 @@ func rowsExist(v *store.Version, path string, from int) bool {
 		if dot < 0 {
 			return true
 		}
-		if n, err := strconv.ParseUint(path[from:from+dot], 10, 32); err == nil && !v.HasInstance(path[:from], uint32(n)) {
+		if n, ok := rowNumber(path[from : from+dot]); ok && !v.HasInstance(path[:from], n) {
 			return false
 		}
 		from += dot + 1

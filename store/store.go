@@ -53,6 +53,7 @@ type Store struct {
 	refused  []*Entry   // waiting to be journaled; changed with the turn and mu
 	failed   int        // of the turn: lazy commits that failed since the last that did not
 	inflight []*request // of the turn
+	lone     bool       // of the turn: the last batch was one transaction
 	count    struct {
 		commits, batches, fsyncs, noops, refused, dropped, bytes atomic.Uint64
 	}
@@ -257,6 +258,9 @@ func (s *Store) rearm(timer *time.Timer) {
 // run first; a lone writer finds nobody else to run and waits for nothing.
 func (s *Store) collect(r *request) []*request {
 	batch := append(s.inflight[:0], r)
+	if r.done == nil && s.lone && s.waiting.Load() == 0 {
+		return batch // nobody came while the last was written: to let others run wakes a thread, for nothing
+	}
 	for tries := 0; tries < 3; tries++ {
 		n := len(batch)
 	drain:
@@ -273,7 +277,7 @@ func (s *Store) collect(r *request) []*request {
 		}
 		runtime.Gosched()
 	}
-	s.inflight = batch
+	s.inflight, s.lone = batch, len(batch) == 1
 	return batch
 }
 
