@@ -136,11 +136,16 @@ func (c *Change) size() (leaves, bytes int) {
 	return leaves, bytes
 }
 
-func checkLimits(c *Change) error {
-	n := 0
+// settings is the number of them in all operations.
+func (c *Change) settings() (n int) {
 	for i := range c.Ops {
 		n += len(c.Ops[i].Settings)
 	}
+	return n
+}
+
+func checkLimits(c *Change) error {
+	n := c.settings()
 	if len(c.Ops) > maxOps || n > maxSettings {
 		return datamodel.Fail(datamodel.Resources, "", fmt.Sprintf("%d operations with %d settings, at most %d with %d are taken",
 			len(c.Ops), n, maxOps, maxSettings))
@@ -256,6 +261,8 @@ type run struct {
 	masked  map[maskKey]error
 	vetoed  map[maskKey]error // by providers, of candidates before this one
 	out     []Outcome
+	objects []ObjectOutcome // room for out
+	params  []ParamOutcome
 	effects []effect
 	refused []refusal
 	blamed  []refusal       // found by check; survives the rounds
@@ -296,6 +303,7 @@ type pureValue struct {
 // paths. References are left to the transaction.
 func (r *run) forecast() {
 	r.pure, r.plain = make([][]pureValue, len(r.c.Ops)), make([]datamodel.Match, len(r.c.Ops))
+	all := make([]pureValue, r.c.settings())
 	for i := range r.c.Ops {
 		op := &r.c.Ops[i]
 		if len(op.Settings) == 0 || op.Alias != "" || strings.ContainsAny(op.Path, "*[#+") {
@@ -319,8 +327,8 @@ func (r *run) forecast() {
 			}
 			if f := r.facts(p); f != nil && f.PathRef == nil {
 				value, err := f.Canonical(op.Settings[j].Value)
-				if r.pure[i] == nil {
-					r.pure[i] = make([]pureValue, len(op.Settings))
+				if n := len(op.Settings); r.pure[i] == nil {
+					r.pure[i], all = all[:n:n], all[n:]
 				}
 				r.pure[i][j] = pureValue{p, value, err}
 			}
@@ -369,10 +377,7 @@ func (r *run) stage(tx *store.Tx) error {
 	if err := r.guards(); err != nil {
 		return err
 	}
-	settings := 0
-	for i := range r.c.Ops {
-		settings += len(r.c.Ops[i].Settings)
-	}
+	settings := r.c.settings()
 	tx.Expect(settings)
 	if cap(r.effects) < settings {
 		r.effects = make([]effect, 0, settings)
@@ -474,6 +479,7 @@ func (r *run) guards() error {
 // start, carefully.
 func (r *run) ops(start store.Savepoint) (ok bool) {
 	r.out = make([]Outcome, len(r.c.Ops))
+	r.objects, r.params = make([]ObjectOutcome, len(r.c.Ops)), make([]ParamOutcome, r.c.settings())
 	for i := range r.c.Ops {
 		op := &r.c.Ops[i]
 		sp, mark, size := start, len(r.effects), r.tx.Staging()

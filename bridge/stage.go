@@ -43,7 +43,7 @@ func (r *run) opSet(i int, op *Op, o *Outcome) {
 	if !ok {
 		return
 	}
-	o.Objects = make([]ObjectOutcome, len(ms))
+	o.Objects = take(&r.objects, len(ms))
 	for k, m := range ms {
 		oo := &o.Objects[k]
 		oo.Path = r.spell(m.Path)
@@ -63,10 +63,20 @@ func (r *run) opSet(i int, op *Op, o *Outcome) {
 	}
 }
 
+// take cuts n off the front of what there is room for, or makes new room.
+func take[T any](room *[]T, n int) []T {
+	if n > len(*room) {
+		return make([]T, n)
+	}
+	out := (*room)[:n:n]
+	*room = (*room)[n:]
+	return out
+}
+
 // settings stages the parameters of one object. create is nil, or the set of parameters that count as required because
 // they are keys of a new row. What was staged of an object that failed is rolled back by the caller.
 func (r *run) settings(key maskKey, obj *datamodel.Object, path string, list []Setting, create map[string]bool, oo *ObjectOutcome) {
-	oo.Params = make([]ParamOutcome, len(list))
+	oo.Params = take(&r.params, len(list))
 	for j := range list {
 		s := &list[j]
 		po := &oo.Params[j]

@@ -396,7 +396,7 @@ func (l *loader) leaf(key string, body []byte) error {
 	n := spine[len(spine)-1]
 	i, _ := n.leaf(leaf)
 	n.ownLeaves()
-	n.leaves = insertAt(n.leaves, i, slot{unique.Make(leaf), keepBytes(value), rev, w, flags})
+	n.leaves = insertAt(n.leaves, i, &slot{unique.Make(leaf), keepBytes(value), rev, w, flags})
 	l.tx.cur.leaves++
 	return l.grow(spine, rev)
 }

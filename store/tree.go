@@ -11,7 +11,7 @@ import (
 // name is an interned string: the names of parameters, objects and writers repeat thousands of times.
 type name = unique.Handle[string]
 
-// slot is a stored leaf inside its object.
+// slot is a stored leaf inside its object. It never changes: versions share it.
 type slot struct {
 	name   name
 	value  string
@@ -46,7 +46,7 @@ type node struct {
 	// Only rows: the revision that created it, and whose that was.
 	born   uint64
 	writer name
-	leaves []slot
+	leaves []*slot
 	kids   []kid
 	rows   *sorted[uint32, *node]
 	ids    *idList
@@ -93,7 +93,7 @@ func (n *node) ownAttrs() {
 }
 
 func (n *node) leaf(s string) (int, bool) {
-	return slices.BinarySearchFunc(n.leaves, s, func(a slot, s string) int { return strings.Compare(a.name.Value(), s) })
+	return slices.BinarySearchFunc(n.leaves, s, func(a *slot, s string) int { return strings.Compare(a.name.Value(), s) })
 }
 
 func (n *node) kid(s string) (int, bool) {

@@ -197,14 +197,14 @@ func (tx *Tx) Set(path, value string, flags Flags) error {
 func (tx *Tx) setLeaf(n *node, path, leaf, value string, flags Flags) {
 	i, had := n.leaf(leaf)
 	d := Delta{Op: DeltaSet, Path: tx.keepPath(path), New: keepValue(value), HadOld: had, Secret: flags&Secret != 0}
-	s := slot{value: d.New, rev: tx.rev, writer: tx.writer, flags: flags}
+	s := &slot{value: d.New, rev: tx.rev, writer: tx.writer, flags: flags}
 	if had {
 		n.ownLeaves()
-		old := &n.leaves[i]
+		old := n.leaves[i]
 		tx.again = tx.again || old.rev == tx.rev
 		s.name = old.name
 		d.Old, d.Secret = old.value, d.Secret || old.flags&Secret != 0
-		*old = s
+		n.leaves[i] = s
 	} else {
 		s.name = unique.Make(leaf)
 		n.ownLeaves()

@@ -98,8 +98,7 @@ func (v *Version) Walk(prefix string, fn func(path string, l Leaf) bool) {
 }
 
 func walk(n *node, at []byte, fn func(path string, l Leaf) bool) bool {
-	for i := range n.leaves {
-		s := &n.leaves[i]
+	for _, s := range n.leaves {
 		if !fn(string(append(at, s.name.Value()...)), s.leaf()) {
 			return false
 		}
