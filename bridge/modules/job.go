@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"net/url"
 	"os"
 	"slices"
@@ -382,6 +383,10 @@ func (j *job) fetch(ctx context.Context, from string) (*manifest, *Fault) {
 		var f *Fault
 		if errors.As(err, &f) {
 			return nil, f
+		}
+		var disk *fs.PathError
+		if errors.As(err, &disk) {
+			return nil, &Fault{Reason: Exhausted, Text: "no space for the package", Err: err}
 		}
 		return nil, &Fault{Reason: Incomplete, Err: err}
 	}

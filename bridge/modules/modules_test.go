@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -398,5 +399,19 @@ func TestCommands(t *testing.T) {
 	}
 	if v := r.db.Head(); len(rows(v, units))+len(rows(v, execs)) != 0 {
 		t.Error("rows are left")
+	}
+}
+
+func TestNoSpaceForAPackage(t *testing.T) {
+	r := newRig(t)
+	r.m.o.Fetch = func(_ context.Context, _, _, _ string, _ int64, to *os.File) error {
+		return fmt.Errorf("store: %w", &os.PathError{Op: "write", Path: to.Name(), Err: syscall.ENOSPC})
+	}
+	res := r.m.Do(t.Context(), Request{Kind: Install, URL: "http://x/a"})
+	if res.Fault == nil || res.Fault.Reason != Exhausted {
+		t.Errorf("%+v", res.Fault)
+	}
+	if n := len(rows(r.m.head(), units)); n != 0 {
+		t.Errorf("%d units are left", n)
 	}
 }

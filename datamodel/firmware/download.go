@@ -132,11 +132,12 @@ func (m *Manager) download(ctx context.Context, inv datamodel.Invocation, bank s
 	f, err := os.OpenFile(m.spool(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		m.status(bank, downloadFailed)
-		return err
+		return m.unkept(o, err)
 	}
 	defer os.Remove(m.spool())
 	defer f.Close()
 	if err := m.fetch(ctx, o, f); err != nil {
+		_ = f.Truncate(0) // a full disk has room again, for the Status
 		m.status(bank, downloadFailed)
 		return err
 	}
@@ -165,7 +166,7 @@ func (m *Manager) fetch(ctx context.Context, o *order, f *os.File) error {
 		m.log.Warn("a firmware image could not be fetched", "error", err)
 		return datamodel.Fail(datamodel.CommandFailed, o.command, we.Text)
 	default:
-		return err
+		return m.unkept(o, err)
 	}
 	st, err := f.Stat()
 	if err != nil {
@@ -174,7 +175,16 @@ func (m *Manager) fetch(ctx context.Context, o *order, f *os.File) error {
 	if o.file.Size > 0 && st.Size() != o.file.Size {
 		return datamodel.Fail(datamodel.CommandFailed, o.command, "the file has "+strconv.FormatInt(st.Size(), 10)+" bytes, FileSize says "+strconv.FormatInt(o.file.Size, 10))
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return m.unkept(o, err)
+	}
+	return nil
+}
+
+// unkept is the error for a file that could not be stored.
+func (m *Manager) unkept(o *order, err error) error {
+	m.log.Error("a firmware image could not be stored", "error", err)
+	return &datamodel.Error{Reason: datamodel.CommandFailed, Path: o.command, Text: "the device could not store the file; its disk may be full", Err: err}
 }
 
 // verify compares the checksum.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"twinspan/datamodel"
@@ -239,5 +240,25 @@ func TestBrokenPlatform(t *testing.T) {
 	r.runs("1")
 	if len(r.restarts) != 0 {
 		t.Error("a restart was asked for")
+	}
+}
+
+// A disk that is full says so, and the Status is kept all the same.
+func TestDiskIsFull(t *testing.T) {
+	r := newRig(t, nil)
+	r.boot()
+	r.m.o.Fetch = func(_ context.Context, _ webfile.Request, dst *os.File) error {
+		_, _ = dst.WriteString("a part")
+		return &os.PathError{Op: "write", Path: dst.Name(), Err: syscall.ENOSPC}
+	}
+	err := r.run(t.Context(), "2", "Download()", map[string]string{"URL": "http://h/x"})
+	if err == nil || !strings.Contains(err.Error(), "disk may be full") {
+		t.Error(err)
+	}
+	if s, err := loadState(r.m.o.Dir); err != nil || s.Banks[simBanks[1]].Status != downloadFailed {
+		t.Errorf("%+v %v", s, err)
+	}
+	if _, err := os.Stat(r.m.spool()); err == nil {
+		t.Error("the part is left")
 	}
 }
