@@ -366,3 +366,34 @@ func TestListenerFailureIsLogged(t *testing.T) {
 		t.Errorf("logged %q", out.String())
 	}
 }
+
+// Who may write Subscriptions does not get, by TriggerConfigSettings, the rights of another Controller that receives one.
+func TestTriggerWithAnothersRights(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, limited)
+	admin, c := r.c1, r.c2
+	subs := "Device.LocalAgent.Subscription."
+	permit(admin, subs, "Param", "rw--", "Obj", "rw--", "InstantiatedObj", "rw--", "CommandEvent", "r---")
+	code, done := "Device.LocalAgent.Controller.1.ProvisioningCode", "Device.LocalAgent.Controller.2.ProvisioningCode"
+	first := admin.subscribe("first", "ValueChange", code, "TriggerAction", "NotifyAndConfig")
+	second := admin.subscribe("second", "ValueChange", code, "TriggerAction", "NotifyAndConfig")
+	theft := roleTable + "2.Permission.1.Param=rw-n"
+	if m := c.Set(false, set(first, "!TriggerConfigSettings", theft)); m.GetBody().GetError() != nil {
+		t.Fatalf("%v", m) // it may be written, it is of no use
+	}
+	admin.Set(false, set(second, "!TriggerConfigSettings", done+"=fired"))
+	r.settle()
+	admin.Set(false, set("Device.LocalAgent.Controller.1.", "!ProvisioningCode", "fire"))
+	deadline := time.Now().Add(soon)
+	for v := ""; v != "fired" && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		v, _ = admin.get1(done)
+	}
+	if v, _ := admin.get1(done); v != "fired" {
+		t.Error("the recipient's own settings were not applied")
+	}
+	for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until); time.Sleep(5 * time.Millisecond) { // both began together
+		if v, _ := admin.get1(roleTable + "2.Permission.1.Param"); v == "rw-n" {
+			t.Fatal("a Controller has given itself rights")
+		}
+	}
+}

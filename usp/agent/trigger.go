@@ -9,6 +9,7 @@ import (
 
 	"twinspan/bridge"
 	"twinspan/datamodel"
+	"twinspan/store"
 	"twinspan/usp/agent/subscribe"
 )
 
@@ -101,7 +102,33 @@ func (r reader) readTrigger(row string, s *subscribe.Sub) {
 	s.Silent = action == "Config"
 	if action == "Config" || action == "NotifyAndConfig" {
 		s.Settings = r.str(row + "TriggerConfigSettings")
+		l, _ := r.v.Leaf(row + "TriggerConfigSettings")
+		s.SettingsBy = l.Writer
 	}
+}
+
+// bothRights are what each of two has.
+type bothRights [2]bridge.Rights
+
+func (b bothRights) Allow(v *store.Version, path string, right bridge.Right) bool {
+	return b[0].Allow(v, path, right) && b[1].Allow(v, path, right)
+}
+
+func (b bothRights) Secured(v *store.Version) bool { return b[0].Secured(v) && b[1].Secured(v) }
+
+// triggerWriter is the recipient of a Subscription, without the rights that another Controller lacks who wrote its settings: who may
+// write Subscriptions must not get the rights of all their recipients.
+func (a *Agent) triggerWriter(t target) bridge.Writer {
+	w := t.writer
+	by, remote := strings.CutPrefix(t.sub.SettingsBy, "usp:")
+	if !remote || t.sub.SettingsBy == w.Name {
+		return w
+	}
+	w.Rights = bothRights{a.trust.Endpoint(by), w.Rights}
+	if t.writer.Rights == nil {
+		w.Rights = a.trust.Endpoint(by)
+	}
+	return w
 }
 
 // trigger applies what a Subscription that fired wants set, with the rights of its recipient. Triggers that come within
@@ -125,7 +152,7 @@ func (n *notifier) trigger(t target) {
 		}
 	}
 	n.triggers[t.sub.Num] = due
-	a, id, writer := n.a, t.sub.ID, t.writer
+	a, id, writer := n.a, t.sub.ID, n.a.triggerWriter(t)
 	a.spawn("trigger", func(ctx context.Context) {
 		wait := time.NewTimer(time.Until(due))
 		defer wait.Stop()

@@ -50,6 +50,7 @@ type Sub struct {
 	Expiration time.Duration // NotifExpiration, 0: none
 	Deadline   time.Time     // TimeToLive, zero: none
 	Settings   string        // TriggerConfigSettings, when TriggerAction wants them applied
+	SettingsBy string        // writer of Settings
 	Silent     bool          // TriggerAction is Config: nobody is told
 
 	mark uint64 // last Match that found it
