@@ -121,6 +121,7 @@ type peer struct {
 	mu       sync.Mutex
 	inflight map[string]struct{}
 	writes   []*writeSlot
+	answered []*answered // newest last
 	out      *outbox
 	learned  map[uint64]struct{} // links heard on, for routes back
 	seen     time.Time           // when a record was last observed
@@ -341,10 +342,24 @@ func (a *Agent) message(ctx context.Context, p *peer, in mtp.Inbound, payload []
 		return
 	}
 	ticket := p.ticket(req)
+	if in.Again && ticket != nil && p.repeated(ctx, in, id, payload) {
+		p.leave(ticket)
+		a.release(p)
+		p.end(id)
+		return
+	}
+	var done *answered
+	if ticket != nil && in.From.Broker {
+		done = p.remember(id, payload)
+	}
 	// The msg_id is free again before the answer leaves: a Controller may use it anew as soon as it has the answer.
 	free := sync.OnceFunc(func() { p.end(id) })
 	if reply := in.Reply; reply != nil {
-		in.Reply = func(ctx context.Context, rec []byte) error { free(); return reply(ctx, rec) }
+		in.Reply = func(ctx context.Context, rec []byte) error {
+			done.with(rec)
+			free()
+			return reply(ctx, rec)
+		}
 	}
 	started := a.spawn("request", func(base context.Context) {
 		defer free()

@@ -55,6 +55,8 @@ type Inbound struct {
 	Reject func(reason string)
 	// LinkID names the connection; it changes with every reconnect.
 	LinkID uint64
+	// Again says that the transport may have delivered this very record before (MQTT: DUP).
+	Again bool
 }
 
 // Handler receives records. HandleRecord is called from the transport's reader goroutine, one call at a time for each

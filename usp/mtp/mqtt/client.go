@@ -420,7 +420,7 @@ func (c *Client) received(ctx context.Context, l *link, h mtp.Handler, p *paho.P
 		c.log.Debug("usp mqtt packet ignored", "reason", "record size", "bytes", len(p.Payload))
 		return
 	}
-	in := mtp.Inbound{Record: p.Payload, From: l.peer, Transport: "MQTT", LinkID: l.id,
+	in := mtp.Inbound{Record: p.Payload, From: l.peer, Transport: "MQTT", LinkID: l.id, Again: p.Duplicate(),
 		Reject: func(reason string) { c.log.Debug("usp mqtt record dropped", "reason", reason) }}
 	if respond != "" && checkTopic(respond) == nil {
 		in.Reply = func(ctx context.Context, record []byte) error { // R-MQTT.26

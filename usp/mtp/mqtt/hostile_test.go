@@ -112,8 +112,8 @@ func TestReplays(t *testing.T) {
 	p := mtptest.Start(t, newClient(t, addr, nil), nil)
 	p.Up()
 	for range copies {
-		if in := p.Next(); string(in.Record) != "again" {
-			t.Fatalf("%q", in.Record)
+		if in := p.Next(); string(in.Record) != "again" || !in.Again {
+			t.Fatalf("%q, delivered again: %v", in.Record, in.Again)
 		}
 	}
 	select {
