@@ -156,7 +156,11 @@ func (t *tool) call(ctx context.Context, m soap.Message) (soap.Message, error) {
 				select {
 				case <-done:
 				default:
-					fmt.Fprintf(t.out, "(%v; waiting for the device's next session)\n", err)
+					hint := ""
+					if strings.Contains(err.Error(), "401") {
+						hint = "; --cr-user and --cr-password must be Device.ManagementServer.ConnectionRequestUsername and -Password"
+					}
+					fmt.Fprintf(t.out, "(%v%s; waiting for the device's next session)\n", err, hint)
 				}
 			}
 		}
