@@ -9,6 +9,7 @@
 //	twinspan-lab prove [--rounds N] [--only NAME]            crashes, failing disks and races against the agent's promises
 //	twinspan-lab acs [--listen ADDR] [-e COMMAND]           a small ACS to manage a device by hand, not for production
 //	twinspan-lab service [--socket PATH]                    the example of a USP Service, for an agent with [services]
+//	twinspan-lab import-convert --from easycwmp|icwmp ...   what another CWMP client left, as a file for the agent's import
 //	twinspan-lab version
 //
 // The exit status is 0 only if every step was observed.
@@ -37,6 +38,7 @@ var verbs = []struct {
 	{"conform", "run a conformance test plan against an agent", runConform},
 	{"prove", "crash the agent, fail its disk and race its writers, and count what broke", runProve},
 	{"service", "register the example of a USP Service with an agent", runService},
+	{"import-convert", "make a file for the agent's import from the state of easycwmp or icwmp", runImportConvert},
 	{"acs", "manage a device by hand or by script from a laboratory ACS", runACS},
 }
 
