@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -317,6 +318,15 @@ func (p *peer) heard(ctx context.Context, h *linkHandler, in mtp.Inbound) {
 	})
 }
 
+// growStack makes the stack of a new goroutine as large as most requests need it, while there is next to nothing on it that has to be
+// moved. Growing by itself, it is copied with all that lies on it, and the last time is behind the fsync, when the answer is encoded.
+//
+//go:noinline
+func growStack() {
+	var room [9 << 10]byte
+	runtime.KeepAlive(&room)
+}
+
 // message decodes a message and hands requests to a goroutine of their own, within bounds.
 func (a *Agent) message(ctx context.Context, p *peer, in mtp.Inbound, payload []byte) {
 	m, err := usp.DecodeMessage(payload, a.opt.Limits.Message)
@@ -367,6 +377,7 @@ func (a *Agent) message(ctx context.Context, p *peer, in mtp.Inbound, payload []
 		defer p.leave(ticket)
 		ctx, cancel := context.WithTimeout(base, a.opt.Limits.RequestTime)
 		defer cancel()
+		growStack()
 		a.serve(ctx, p, in, id, req, ticket)
 	})
 	if !started {
