@@ -295,3 +295,28 @@ func TestRestoreNeedsTheRights(t *testing.T) {
 	m.run(command, from(srv.URL+"/config"))
 	is("CET-1", "true")
 }
+
+// A command that a restart ends is told as failed after it.
+func TestRestartEndsACommand(t *testing.T) {
+	m, r := newManager(t, "[providers.linux]\n[providers.diag]\n")
+	if _, _, err := m.Add(m.ctx, "Device.LocalAgent.Subscription.", map[string]string{"Enable": "true", "Persistent": "true", "ID": "ended",
+		"NotifType": "OperationComplete", "ReferenceList": "Device.DeviceInfo."}); err != nil {
+		t.Fatal(err)
+	}
+	asked, over := make(chan struct{}, 8), make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-over
+	}))
+	defer srv.Close()
+	defer close(over)
+	key, _ := m.begin("Device.DeviceInfo.VendorConfigFile.1.Restore()", from(srv.URL+"/slow"))
+	<-asked
+	if status := r.end(); status != 0 {
+		t.Fatalf("status %d", status)
+	}
+	r.start()
+	if f := m.end(key).GetCmdFailure(); f.GetErrCode() != usp.CodeCommandFailure || !strings.Contains(f.GetErrMsg(), "restarted") {
+		t.Errorf("told %v", f)
+	}
+}
