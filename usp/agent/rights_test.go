@@ -397,3 +397,19 @@ func TestTriggerWithAnothersRights(t *testing.T) {
 		}
 	}
 }
+
+// A search tells what it compares: in the agent's own tree a row whose value is hidden is not found by it.
+func TestSearchComparesWhatIsHidden(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, limited)
+	admin, c := r.c1, r.c2
+	admin.Set(false, set("Device.LocalAgent.Controller.1.", "!ProvisioningCode", "code"))
+	search := `Device.LocalAgent.Controller.[ProvisioningCode=="code"].EndpointID`
+	if v, _ := c.get1(search); v != c1ID {
+		t.Fatalf("before: %q", v)
+	}
+	permit(admin, "Device.LocalAgent.Controller.1.ProvisioningCode", "Param", "----", "Obj", "----", "InstantiatedObj", "----", "CommandEvent", "----")
+	if v, _ := c.get1(search); v != "" {
+		t.Errorf("found %q", v)
+	}
+}
