@@ -44,6 +44,10 @@ func (e *Engine) factory(ctx context.Context) error {
 		}
 		return e.stageFactory(tx, nil)
 	})
+	if err != nil && seed != nil && seed.Else != nil && ctx.Err() == nil {
+		e.log.Error("nothing was taken over of what was before", "error", err)
+		_, err = e.store.Update(ctx, meta, func(tx *store.Tx) error { return e.stageSeed(tx, seed.Else) })
+	}
 	return err
 }
 

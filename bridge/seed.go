@@ -26,6 +26,8 @@ type Seed struct {
 	// Finish is called at the end of staging, perhaps more than once, with the tree as it will be and what was not taken. The
 	// records that it returns are in the commit; its error is that of the start.
 	Finish func(tx *store.Tx, left []SeedLeft) ([]Record, error)
+	// Else, if not nil, is taken instead when this one cannot be.
+	Else *Seed
 }
 
 // SeedValue is one parameter of a Seed. Factory marks a value that was not set by a manager.
@@ -35,10 +37,10 @@ type SeedValue struct {
 }
 
 // SeedLeft is what this device could not take over: a value, or attributes (Value is "" then), with the reason. Live says that the
-// device itself reports the parameter: the value is what the ACS was told last.
+// device itself reports the parameter: the value is what the ACS was told last. Secret: Value must not be shown.
 type SeedLeft struct {
 	Path, Value, Reason string
-	Attrs, Live         bool
+	Attrs, Live, Secret bool
 }
 
 // seeding is the staging of one Seed.
@@ -188,11 +190,12 @@ func (g *seeding) isSynced(o *datamodel.Object) bool {
 }
 
 func (g *seeding) value(v *SeedValue) error {
+	m, ok := g.e.schema.Lookup(v.Path)
+	hidden := ok && m.Param != nil && secretFlag(m.Param) != 0
 	leave := func(reason string, live bool) error {
-		g.left = append(g.left, SeedLeft{Path: v.Path, Value: v.Value, Reason: reason, Live: live})
+		g.left = append(g.left, SeedLeft{Path: v.Path, Value: v.Value, Reason: reason, Live: live, Secret: hidden})
 		return nil
 	}
-	m, ok := g.e.schema.Lookup(v.Path)
 	if !ok || m.Param == nil || strings.Contains(v.Path, "{i}") {
 		return leave(notHere, false)
 	}
@@ -207,6 +210,9 @@ func (g *seeding) value(v *SeedValue) error {
 	}
 	value, err := m.Param.Any().Canonical(v.Value)
 	if err != nil {
+		if hidden { // the text may hold the value
+			return leave("not a value of this parameter", false)
+		}
 		return leave(err.Error(), false)
 	}
 	if v.Path == "Device.ManagementServer.URL" && value != v.Value { // another text would be another ACS

@@ -144,7 +144,10 @@ func (f *File) Seed(now time.Time, records func(tx *store.Tx, r *Report, o *Outc
 			if from, ok := old[path]; ok {
 				path = from
 			}
-			residue = append(residue, Residue{Path: path, Value: value, Reason: l.Reason})
+			if l.Secret && !secret(path) {
+				value = tx.Hash(path, value)
+			}
+			residue = append(residue, Residue{Path: path, Value: value, Reason: l.Reason[:min(len(l.Reason), maxResidueValue)]})
 		}
 		for path, value := range told {
 			if _, stored := tx.Staged().Leaf(path); stored {

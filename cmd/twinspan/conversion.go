@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -55,29 +54,42 @@ func (c *Config) importOptions(o *bridge.Options, log *slog.Logger) {
 	if c.Import.File == "" {
 		return
 	}
+	// After the loss of a database what was before it is long out of date: the ACS has to provision the device anew.
+	if kept, err := filepath.Glob(filepath.Join(c.Data, databaseName) + ".corrupt-*"); err != nil || len(kept) > 0 {
+		return
+	}
 	schema := o.Schema
 	o.Seed = func(context.Context) (*bridge.Seed, error) {
 		now := time.Now()
 		f, err := readImport(c.Import.File)
-		if err != nil {
-			if c.Import.OnError != "bootstrap" {
+		fresh := &bridge.Seed{Ref: "failed", Finish: func(*store.Tx, []bridge.SeedLeft) ([]bridge.Record, error) {
+			failed := &conversion.Report{Status: "Failed", Error: "what the file says cannot be taken over", Time: now.UTC()}
+			if err != nil {
+				failed.Error = err.Error()
+			}
+			rec, err := failed.Record()
+			return []bridge.Record{rec}, err
+		}}
+		switch {
+		case c.Import.OnError != "bootstrap":
+			fresh = nil
+			if err != nil {
 				return nil, fmt.Errorf("%w (import.on_error = \"bootstrap\" would start as a new device)", err)
 			}
+		case err != nil:
 			log.Error("nothing was imported, the device starts as a new one", "error", err)
-			failed := &conversion.Report{Status: "Failed", Error: err.Error(), Time: now.UTC()}
-			return &bridge.Seed{Ref: "failed", Finish: func(*store.Tx, []bridge.SeedLeft) ([]bridge.Record, error) {
-				rec, err := failed.Record()
-				return []bridge.Record{rec}, err
-			}}, nil
+			return fresh, nil
 		}
-		return f.Seed(now, func(tx *store.Tx, r *conversion.Report, found *conversion.Outcome) ([]bridge.Record, error) {
+		s := f.Seed(now, func(tx *store.Tx, r *conversion.Report, found *conversion.Outcome) ([]bridge.Record, error) {
 			log.Info("state of an older client is imported", "source", r.Source, "bootstrapped", r.Bootstrapped, "evidence", r.Evidence,
 				"values", r.Values, "attributes", r.Attributes, "pending", r.Pending, "residue", r.Residues)
 			if r.Residues > 0 {
 				log.Warn("some of it has no place on this device", "count", r.Residues, "listed", len(r.Residue))
 			}
 			return cwmp.Seed(schema, tx.View(), f, found, now)
-		}), nil
+		})
+		s.Else = fresh
+		return s, nil
 	}
 }
 
@@ -139,30 +151,33 @@ func importField(r *conversion.Report, name string) string {
 
 // cliImport tries a file on a database that it throws away.
 func cliImport(ctx context.Context, args []string, out io.Writer) error {
-	fs := flag.NewFlagSet("import", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	check := fs.Bool("check", false, "")
-	configFile := fs.String("config", "", "")
-	var files []string
-	for rest := args; len(rest) > 0; { // options may stand behind FILE
-		if err := fs.Parse(rest); err != nil {
-			return usageError{err.Error()}
-		}
-		if rest = fs.Args(); len(rest) > 0 {
-			files, rest = append(files, rest[0]), rest[1:]
+	var file, configFile string
+	check := false
+	for len(args) > 0 { // options may stand behind FILE
+		arg := args[0]
+		args = args[1:]
+		switch {
+		case arg == "--check" || arg == "-check":
+			check = true
+		case (arg == "--config" || arg == "-config") && len(args) > 0:
+			configFile, args = args[0], args[1:]
+		case file != "" || strings.HasPrefix(arg, "-"):
+			return usageError{"what is " + arg + "?"}
+		default:
+			file = arg
 		}
 	}
-	if len(files) != 1 || !*check {
+	if file == "" || !check {
 		return usageError{"--check and one FILE; the import itself is part of the first start (import.file in the configuration)"}
 	}
 	c := defaultConfig()
-	if *configFile != "" {
+	if configFile != "" {
 		var err error
-		if c, err = loadConfig(*configFile); err != nil {
+		if c, err = loadConfig(configFile); err != nil {
 			return err
 		}
 	}
-	f, err := readImport(files[0])
+	f, err := readImport(file)
 	if err != nil {
 		return err
 	}

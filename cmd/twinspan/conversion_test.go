@@ -176,19 +176,49 @@ func TestConversionImportRefusesToStart(t *testing.T) {
 	if n := srv.Counters().Informs; n != 0 {
 		t.Fatalf("%d Informs of agents that must not start", n)
 	}
-	r := configure(t, fmt.Sprintf("[import]\nfile = %q\non_error = \"bootstrap\"\n", writeFile(t, whole[:len(whole)/2])))
-	r.edit("[cwmp]\n", fmt.Sprintf("[cwmp]\nallow_plaintext = true\nurl = %q\n", srv.URL()))
-	r.start()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	dev, err := srv.WaitDevice(ctx)
-	if err != nil {
+}
+
+// An operator who would rather have a new device than none gets one, and is told.
+func TestConversionImportBootstrapsIfAsked(t *testing.T) {
+	for name, text := range map[string]string{
+		"cut off": oldState[:len(oldState)/2],
+		"no ACS":  "twinspan-import 1\nsource x\nmodel tr181\nbootstrapped yes\nvalue Device.ManagementServer.URL \"\"\nend\n",
+	} {
+		srv, err := acs.Start(acs.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer srv.Close()
+		r := configure(t, fmt.Sprintf("[import]\nfile = %q\non_error = \"bootstrap\"\n", writeFile(t, text)))
+		r.edit("[cwmp]\n", fmt.Sprintf("[cwmp]\nallow_plaintext = true\nurl = %q\n", srv.URL()))
+		r.start()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		dev, err := srv.WaitDevice(ctx)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if in := dev.Informs()[0]; !in.HasEvent("0 BOOTSTRAP") {
+			t.Errorf("%s: first Inform: %v", name, in.Inform.Event)
+		}
+		if out := r.must("get", "Device.X_TWINSPAN-EXAMPLE_Migration.Import.Status"); !strings.Contains(out, "Failed") {
+			t.Errorf("%s: Import.Status: %s", name, out)
+		}
+		r.end()
+	}
+}
+
+// What is imported once is not imported again in place of a database that was lost.
+func TestConversionImportNotAfterDamage(t *testing.T) {
+	r := configure(t, fmt.Sprintf("[import]\nfile = %q\n", writeFile(t, fmt.Sprintf(oldState, "http://acs.example/"))))
+	if err := os.MkdirAll(r.data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if in := dev.Informs()[0]; !in.HasEvent("0 BOOTSTRAP") {
-		t.Errorf("first Inform: %v", in.Inform.Event)
+	if err := os.WriteFile(filepath.Join(r.data, databaseName+".corrupt-1"), nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if out := r.must("get", "Device.X_TWINSPAN-EXAMPLE_Migration.Import.Status"); !strings.Contains(out, "Failed") {
+	r.start()
+	if out := r.must("get", "Device.X_TWINSPAN-EXAMPLE_Migration.Import.Status"); !strings.Contains(out, "None") {
 		t.Errorf("Import.Status: %s", out)
 	}
 }
