@@ -193,6 +193,16 @@ func (f *File) report(now time.Time) *Report {
 	return r
 }
 
+// Delivered reports whether a Download brought the firmware that runs now.
+func (f *File) Delivered() bool {
+	for i := range f.Transfers {
+		if f.Transfers[i].State == "delivered" {
+			return true
+		}
+	}
+	return false
+}
+
 // countRows counts the rows that a Seed names and the tree has.
 func countRows(tx *store.Tx, s *bridge.Seed) int {
 	rows := map[string]bool{}

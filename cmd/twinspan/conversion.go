@@ -86,7 +86,15 @@ func (c *Config) importOptions(o *bridge.Options, log *slog.Logger) {
 			if r.Residues > 0 {
 				log.Warn("some of it has no place on this device", "count", r.Residues, "listed", len(r.Residue))
 			}
-			return cwmp.Seed(schema, tx.View(), f, found, now)
+			records, err := cwmp.Seed(schema, tx.View(), f, found, now)
+			if err == nil && f.Delivered() {
+				boot := bootTold(bridge.CauseRebootRPC, "", "")
+				boot.FirmwareUpdated = true
+				var rec bridge.Record
+				rec, err = bootRecord(boot)
+				records = append(records, rec)
+			}
+			return records, err
 		})
 		s.Else = fresh
 		return s, nil

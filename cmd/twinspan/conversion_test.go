@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,9 @@ import (
 
 	"twinspan/cwmp/acs"
 	"twinspan/cwmp/soap"
+	"twinspan/usp/controller"
+	"twinspan/usp/mtp/websocket"
+	"twinspan/usp/uspmsg"
 )
 
 // oldState is what a CWMP client left that had just installed this firmware on the ACS's order.
@@ -221,6 +225,65 @@ func TestConversionImportNotAfterDamage(t *testing.T) {
 	if out := r.must("get", "Device.X_TWINSPAN-EXAMPLE_Migration.Import.Status"); !strings.Contains(out, "None") {
 		t.Errorf("Import.Status: %s", out)
 	}
+}
+
+// A Controller that is there from the start is told that the ACS had the firmware replaced.
+func TestConversionImportTellsBoot(t *testing.T) {
+	sc := websocket.DefaultServerConfig()
+	sc.Addr, sc.EndpointID, sc.AllowPlain = freePort(t), "self::manager", true
+	srv, err := websocket.NewServer(sc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	boots := make(chan map[string]string, 4)
+	c, err := controller.New(controller.Config{EndpointID: "self::manager", AgentID: "os::00005E-TEST1", Transport: srv, OnNotify: func(n *uspmsg.Notify) {
+		if e := n.GetEvent(); e.GetEventName() == "Boot!" {
+			boots <- e.GetParams()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := c.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	defer func() { cancel(); <-done }()
+	_, port, _ := strings.Cut(sc.Addr, ":")
+	const sub = "\"Device.LocalAgent.Subscription.1."
+	r := configure(t, fmt.Sprintf("[import]\nfile = %q\n[factory]\n"+sub+"Enable\" = \"true\"\n"+sub+"ID\" = \"boot\"\n"+sub+"NotifType\" = \"Event\"\n"+sub+"ReferenceList\" = \"Device.Boot!\"\n"+sub+"Persistent\" = \"true\"\n"+sub+"Recipient\" = \"Device.LocalAgent.Controller.1\"\n"+
+		"[usp]\nallow_plaintext = true\n[[usp.controller]]\nendpoint_id = \"self::manager\"\n[usp.controller.websocket]\nhost = \"127.0.0.1\"\nport = %s\npath = \"/usp\"\n",
+		writeFile(t, fmt.Sprintf(oldState, "http://127.0.0.1:9/")), port))
+	r.start()
+	next := func(cause, updated string) {
+		t.Helper()
+		select {
+		case b := <-boots:
+			if b["Cause"] != cause || b["CommandKey"] != "" || b["FirmwareUpdated"] != updated {
+				t.Errorf("Boot! says %v", b)
+			}
+		case <-ctx.Done():
+			t.Fatalf("no Boot!; it said %s", r.log)
+		}
+	}
+	next("RemoteReboot", "true")
+	r.end()
+	r.start()
+	next("LocalReboot", "false")
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func TestImportCheck(t *testing.T) {

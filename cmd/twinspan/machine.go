@@ -95,16 +95,22 @@ func sysWriter(part string) bridge.Writer {
 	return bridge.Writer{Name: "sys:" + part, Class: bridge.ClassSys, System: true}
 }
 
+// bootRecord is the reason of the next start as it is kept; nil removes it.
+func bootRecord(boot *agent.BootInfo) (rec bridge.Record, err error) {
+	rec = bridge.Record{Bucket: bootBucket, Key: bootKey}
+	if boot != nil {
+		rec.Data, err = json.Marshal(boot)
+	}
+	return rec, err
+}
+
 // keepBoot writes the reason of a restart down; nil removes it.
 func keepBoot(ctx context.Context, e *bridge.Engine, boot *agent.BootInfo) error {
-	var data []byte
-	if boot != nil {
-		var err error
-		if data, err = json.Marshal(boot); err != nil {
-			return err
-		}
+	rec, err := bootRecord(boot)
+	if err != nil {
+		return err
 	}
-	_, err := e.Apply(ctx, sysWriter("boot"), bridge.Change{Ref: "boot", Atomic: true, Records: []bridge.Record{{Bucket: bootBucket, Key: bootKey, Data: data}}})
+	_, err = e.Apply(ctx, sysWriter("boot"), bridge.Change{Ref: "boot", Atomic: true, Records: []bridge.Record{rec}})
 	return err
 }
 

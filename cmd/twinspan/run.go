@@ -141,6 +141,9 @@ func (c *Config) serve(ctx context.Context, log *slog.Logger, boot *agent.BootIn
 	if err := engine.Start(ctx); err != nil {
 		return nil, err
 	}
+	if told := keptBoot(db); kept == nil && told != nil { // an import knows why this is the first start
+		*boot, kept = *told, told
+	}
 	if err := restoreModules(ctx); err != nil {
 		return nil, err
 	}

@@ -224,7 +224,11 @@ func (c *converter) easyNode(n *node, methods map[string]string) error {
 		if err != nil {
 			return errors.New("backup: a transfer_complete without its fault_code")
 		}
-		c.ended(kind, n, fault, n.text("fault_string"))
+		state := "done"
+		if kind == "download" && fault == 0 && strings.HasPrefix(n.text("complete_time"), "0001-") { // the client fills that in at its next start
+			state = "delivered"
+		}
+		c.ended(kind, state, n, fault, n.text("fault_string"))
 	}
 	return nil
 }
@@ -283,9 +287,8 @@ func (c *converter) queued(kind string, n *node, at string) error {
 	return nil
 }
 
-// ended writes a transfer that is over. Without a fault a download is the one that delivered this firmware, or over before: the ACS
-// is told the same.
-func (c *converter) ended(kind string, n *node, fault int, text string) {
+// ended writes a transfer that is over.
+func (c *converter) ended(kind, state string, n *node, fault int, text string) {
 	more := ""
 	for _, f := range [...]struct{ element, name string }{{"start_time", "start"}, {"complete_time", "complete"}} {
 		if t, err := time.Parse(time.RFC3339, clientTime(n.text(f.element))); err == nil && t.Year() > 1 {
@@ -295,7 +298,7 @@ func (c *converter) ended(kind string, n *node, fault int, text string) {
 	if fault != 0 {
 		more += fmt.Sprintf(" fault=%d text=%s", fault, strconv.Quote(text))
 	}
-	c.line("%s %s done%s", kind, strconv.Quote(n.text("command_key")), more)
+	c.line("%s %s %s%s", kind, strconv.Quote(n.text("command_key")), state, more)
 }
 
 // clientTime puts the colon into a zone that strftime wrote without one.

@@ -93,7 +93,7 @@ func TestEasycwmp(t *testing.T) {
 	if !slices.Equal(f.Events, []conversion.Event{{Code: "M Reboot", Key: "rb"}}) {
 		t.Errorf("events %v", f.Events)
 	}
-	if len(f.Transfers) != 3 || f.Transfers[0].Key != "fw 1" || f.Transfers[0].Kind != "download" || f.Transfers[0].Start.IsZero() || !f.Transfers[0].End.IsZero() ||
+	if len(f.Transfers) != 3 || f.Transfers[0].Key != "fw 1" || f.Transfers[0].Kind != "download" || f.Transfers[0].State != "delivered" || f.Transfers[1].State != "done" || f.Transfers[0].Start.IsZero() || !f.Transfers[0].End.IsZero() ||
 		f.Transfers[1].Kind != "upload" || f.Transfers[1].Fault != 9011 || f.Transfers[2].State != "queued" || f.Transfers[2].Secret != `p"w` || f.Transfers[2].Size != 77 {
 		t.Errorf("transfers %+v", f.Transfers)
 	}

@@ -103,7 +103,7 @@ func (c *converter) icwmpNode(n *node) error {
 				fault = 9011
 			}
 		}
-		c.ended(kind, n, fault, "failed under the client before this one")
+		c.ended(kind, "done", n, fault, "failed under the client before this one")
 	case "schedule_download", "apply_schedule_download", "change_du_state", "du_state_change_complete":
 		c.line("# not taken over: %s %s", name, strconv.Quote(n.text("command_key")))
 	}
