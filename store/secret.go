@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -18,4 +19,10 @@ func hashSecret(salt *[16]byte, path, value string) string {
 	_, _ = h.Write([]byte{0})
 	_, _ = io.WriteString(h, value)
 	return secretPrefix + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func newSalt() *[16]byte {
+	salt := new([16]byte)
+	_, _ = rand.Read(salt[:]) // never fails
+	return salt
 }
