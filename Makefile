@@ -6,7 +6,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOFLAGS_ := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 # The agent is weighed (docs/decisions/0007): no HTTP/2, which neither protocol uses; no inlining but in the runtime; functions not aligned.
 empty :=
-# Optional parts left out of the agent, as in OMIT=omit_broker,omit_diag,omit_firmware,omit_modules,omit_reach,omit_sim (docs/decisions/0007).
+# Optional parts left out of the agent, as in OMIT=omit_broker,omit_diag,omit_firmware,omit_import,omit_modules,omit_reach,omit_sim (docs/decisions/0007).
 OMIT ?=
 # Long names of type shapes are hashed: nobody reads them, and every device stores them.
 AGENT_FLAGS = -trimpath -tags nethttpomithttp2,$(OMIT) -gcflags='all=-l -d=maxshapelen=80' -gcflags=runtime=$(empty) \

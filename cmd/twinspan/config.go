@@ -190,6 +190,13 @@ type HooksConfig struct {
 	Install []string `toml:"install"` // called with the path of a downloaded image
 }
 
+// ImportConfig names what an older CWMP client left (docs/import.md). It is read at the first start of a database only.
+type ImportConfig struct {
+	File string `toml:"file"`
+	// OnError: stop (the default) does not start, so that no Inform says BOOTSTRAP by mistake; bootstrap starts as a new device.
+	OnError string `toml:"on_error"`
+}
+
 // FirmwareConfig says where the banks of firmware images are. Without banks there are no FirmwareImage rows.
 type FirmwareConfig struct {
 	Banks   string   `toml:"banks"`   // empty: none; simulated: two files in the data directory; command: a program

@@ -1,3 +1,5 @@
+//go:build !omit_import
+
 package main
 
 import (
@@ -18,13 +20,6 @@ import (
 	"twinspan/cwmp"
 	"twinspan/store"
 )
-
-// ImportConfig names what an older CWMP client left (docs/import.md). It is read at the first start of a database only.
-type ImportConfig struct {
-	File string `toml:"file"`
-	// OnError: stop (the default) does not start, so that no Inform says BOOTSTRAP by mistake; bootstrap starts as a new device.
-	OnError string `toml:"on_error"`
-}
 
 // readImport reads a file. Who could write it could send the device to another ACS, so only its owner may.
 func readImport(path string) (*conversion.File, error) {
@@ -50,13 +45,13 @@ func readImport(path string) (*conversion.File, error) {
 }
 
 // importOptions has the first start of the database take over what was before.
-func (c *Config) importOptions(o *bridge.Options, log *slog.Logger) {
+func (c *Config) importOptions(o *bridge.Options, log *slog.Logger) error {
 	if c.Import.File == "" {
-		return
+		return nil
 	}
 	// After the loss of a database what was before it is long out of date: the ACS has to provision the device anew.
 	if kept, err := filepath.Glob(filepath.Join(c.Data, databaseName) + ".corrupt-*"); err != nil || len(kept) > 0 {
-		return
+		return err
 	}
 	schema := o.Schema
 	o.Seed = func(context.Context) (*bridge.Seed, error) {
@@ -99,10 +94,11 @@ func (c *Config) importOptions(o *bridge.Options, log *slog.Logger) {
 		s.Else = fresh
 		return s, nil
 	}
+	return nil
 }
 
 // imported is the part of the maker's object that tells of the import.
-func (o *office) imported() ([]vendor.Value, vendor.Table) {
+func (o *office) imported() ([]vendor.Value, []vendor.Table) {
 	kept := func() *conversion.Report {
 		if r := conversion.Kept(o.engine.Store().Head()); r != nil {
 			return r
@@ -114,12 +110,12 @@ func (o *office) imported() ([]vendor.Value, vendor.Table) {
 		number := name == "Values" || name == "Rows" || name == "Attributes" || name == "Pending" || name == "Left"
 		values = append(values, vendor.Value{Name: "Import." + name, Number: number, Read: func() string { return importField(kept(), name) }})
 	}
-	return values, vendor.Table{Name: "Import.Residue", Key: "LegacyPath", Columns: []string{"LegacyPath", "Value", "Reason"}, Most: conversion.MaxResidue, Rows: func() (rows []vendor.Row) {
+	return values, []vendor.Table{{Name: "Import.Residue", Key: "LegacyPath", Columns: []string{"LegacyPath", "Value", "Reason"}, Most: conversion.MaxResidue, Rows: func() (rows []vendor.Row) {
 		for i, left := range kept().Residue {
 			rows = append(rows, vendor.Row{Number: uint32(i + 1), Values: []string{left.Path, left.Value, left.Reason}})
 		}
 		return rows
-	}}
+	}}}
 }
 
 func importField(r *conversion.Report, name string) string {

@@ -1,3 +1,5 @@
+//go:build !omit_import
+
 package main
 
 import (

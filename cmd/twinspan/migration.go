@@ -221,7 +221,7 @@ func (o *office) content() *vendor.Content {
 			text("PendingSeconds", func(s migration.State) string { return strconv.Itoa(int(s.Pending.Left.Seconds())) }),
 			text("Held", func(s migration.State) string { return strconv.FormatBool(s.Held) }),
 			text("HoldReason", func(s migration.State) string { return strings.TrimSpace(s.HoldBy + " " + s.HoldReason) })}...),
-		Tables:   []vendor.Table{residue, o.kpiTable(), o.gateTable(), o.transitionTable(), o.driftTable(), o.journalTable(), o.confirmationTable(), o.writerTable(), o.ownerTable(), o.leaseTable(), o.conflictTable()},
+		Tables:   append(residue, o.kpiTable(), o.gateTable(), o.transitionTable(), o.driftTable(), o.journalTable(), o.confirmationTable(), o.writerTable(), o.ownerTable(), o.leaseTable(), o.conflictTable()),
 		Commands: o.commands(),
 	}
 }

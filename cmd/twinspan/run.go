@@ -269,7 +269,9 @@ func (c *Config) newEngine(db *store.Store, log *slog.Logger, mig *office) (*bri
 	}
 	o := bridge.Options{Schema: schema, Profile: profile, Store: db, Providers: providers, Arbiter: arbiter, Log: log.With("part", "bridge")}
 	c.arbitrationOptions(&o, prefix)
-	c.importOptions(&o, log)
+	if err := c.importOptions(&o, log); err != nil {
+		return nil, providers, nil, err
+	}
 	engine, err := bridge.New(o)
 	if err != nil {
 		return nil, providers, nil, err
