@@ -162,6 +162,25 @@ func (c *changes) note(path, before, after string, act bool) bool {
 	return act && news
 }
 
+// forgotten stands for what a value was before changes that the journal does not hold any more; no value can be it.
+const forgotten = "\x00"
+
+// missed makes up for the journal entries after rev and up to start, which are gone: each stored value says who wrote it last
+// and when. What somebody else wrote is told, though it may have become what it was; what the ACS wrote last it knows. A value
+// that was unset meanwhile cannot be found; the device's own commits unset with the row, or at a factory reset.
+func (c *changes) missed(v *bridge.View, start uint64) bool {
+	after, due := max(c.rev, c.pendingAt), false
+	v.Version().Walk("", func(path string, l store.Leaf) bool {
+		if l.Rev > after && l.Rev <= start && l.Flags&store.Factory == 0 {
+			own := len(bridge.Told(bridge.CauseOf(l.Writer)).Inform) == 0
+			due = c.value(v, store.Delta{Op: store.DeltaSet, Path: path, HadOld: true, Old: forgotten, New: l.Value}, own) || due
+		}
+		return true
+	})
+	c.rev, c.stale = start, true
+	return due
+}
+
 // row keeps what the ACS knows of a ...NumberOfEntries parameter right when it added or deleted the row itself, and forgets
 // what was pending below a deleted row.
 func (c *changes) row(v *bridge.View, d store.Delta, own, news bool) {

@@ -201,6 +201,7 @@ func informed(m *soap.Inform, name string) (string, bool) {
 
 // rig is a CPE with everything below it, against a scripted ACS.
 type rig struct {
+	journal  int // entries kept, 0: the default
 	t        testing.TB
 	acs      *scriptedACS
 	dir      string
@@ -241,7 +242,7 @@ func newRig(t testing.TB, opts func(*Options), extra map[string]string) *rig {
 func (r *rig) start() {
 	r.t.Helper()
 	var err error
-	if r.store, err = store.Open(r.file, store.Options{NoSync: true}); err != nil {
+	if r.store, err = store.Open(r.file, store.Options{NoSync: true, JournalEntries: r.journal}); err != nil {
 		r.t.Fatal(err)
 	}
 	profile := &datamodel.Profile{Name: "test", Supports: testSupports, MaxRows: map[string]int{"Device.NAT.PortMapping.": 3}, Factory: map[string]string{

@@ -32,8 +32,13 @@ func (c *CPE) takeIn(ctx context.Context) *bridge.View {
 		switch {
 		case c.changes.rev >= want:
 		case errors.Is(err, store.ErrCursorGone):
-			c.log.Warn("journal was trimmed: changes of stored parameters before it may go unreported")
-			c.changes.rev, c.changes.stale = s.JournalStart()-1, true
+			c.log.Warn("journal was trimmed: changes before it are told without knowing what they replaced")
+			start := s.JournalStart() - 1
+			v = c.e.View(acsWriter) // everything up to start is in it
+			want = v.Version().Rev()
+			if c.changes.missed(v, start) {
+				c.activeNew = true
+			}
 		case err != nil:
 			if !errors.Is(err, store.ErrClosed) {
 				c.log.Error("journal cannot be read", "error", err)

@@ -3,11 +3,13 @@ package cwmp
 import (
 	"context"
 	"slices"
+	"strconv"
 	"testing"
 
 	"twinspan/bridge"
 	"twinspan/cwmp/soap"
 	"twinspan/datamodel"
+	"twinspan/store"
 )
 
 const (
@@ -126,4 +128,45 @@ func TestWatchedAndChangedInOneSession(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// A journal that no longer reaches back to where the ACS was told costs no change: values say who wrote them last.
+func TestTrimmedJournal(t *testing.T) {
+	t.Parallel()
+	const other = "Device.ManagementServer.CWMPRetryIntervalMultiplier" // no Inform carries it by itself
+	r := newRig(t, nil, nil)
+	r.notify(zonePath, 2)
+	r.notify(other, 2)
+	r.ended(r.acs.count())
+	n := r.acs.count()
+	r.stop()
+	s, err := store.Open(r.file, store.Options{NoSync: true, JournalEntries: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(writer, path, value string) {
+		t.Helper()
+		if _, err := s.Update(t.Context(), store.Meta{Writer: writer, Kind: "set"}, func(tx *store.Tx) error { return tx.Set(path, value, 0) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("usp:self::ctl", zonePath, "missed")
+	write("usp:self::ctl", other, "1500")
+	write("cwmp", other, "2000")
+	for i := range 8 {
+		write("usp:self::ctl", "Device.ManagementServer.PeriodicInformInterval", strconv.Itoa(i+1000))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.journal = 3
+	r.start()
+	r.ended(n + 1)
+	m := inform(r.acs.session(n))
+	if v, ok := informed(m, zonePath); !ok || v != "missed" || !slices.Contains(eventCodes(m), "4 VALUE CHANGE") {
+		t.Errorf("%q %v of %v", v, ok, eventCodes(m))
+	}
+	if v, ok := informed(m, other); ok {
+		t.Errorf("the ACS is told its own %s = %q", other, v)
+	}
 }
