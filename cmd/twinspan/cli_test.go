@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -153,4 +155,31 @@ func TestPolicyCheck(t *testing.T) {
 	if got := dispatch(t.Context(), []string{"policy", "guess"}, &out, &errOut); got != exitUsage {
 		t.Errorf("exit %d", got)
 	}
+}
+
+// configs/agent.toml explains every key.
+func TestExampleExplainsEveryKey(t *testing.T) {
+	text, err := os.ReadFile("../../configs/agent.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys func(typ reflect.Type)
+	keys = func(typ reflect.Type) {
+		switch typ.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			keys(typ.Elem())
+		case reflect.Struct:
+			for i := range typ.NumField() {
+				key := typ.Field(i).Tag.Get("toml")
+				if key == "" {
+					continue
+				}
+				if !regexp.MustCompile(`(?m)^(# )?` + key + ` *=|^(# )?\[+([a-z_]+\.)*` + key + `[.\]]`).Match(text) {
+					t.Errorf("%s of %s is not explained", key, typ)
+				}
+				keys(typ.Field(i).Type)
+			}
+		}
+	}
+	keys(reflect.TypeFor[Config]())
 }

@@ -205,8 +205,8 @@ func cancelActivate(t *T) {
 	t.want(strings.HasPrefix(path, local+"Request."), "req_obj_path %q", path)
 	t.operate(t.main, path+"Cancel()", "", nil)
 	gone := func() bool {
-		for _, r := range t.rows(local + "Request.*.Status") {
-			if r == path && !strings.HasPrefix(t.value(path+"Status"), "Cancel") {
+		for _, o := range t.ok(t.get(local + "Request.*.Status")[0], -1) { // in one answer: the row may go at any moment
+			if o.GetResolvedPath() == path && !strings.HasPrefix(o.GetResultParams()["Status"], "Cancel") {
 				return false
 			}
 		}
