@@ -3,11 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -300,3 +306,50 @@ func TestADatabaseHasOneUser(t *testing.T) {
 		t.Errorf("the first one answers %q", out)
 	}
 }
+
+// An ACS that knows RSA key exchange only is reached when the configuration says so, and not otherwise.
+func TestLegacyCiphersByConfigurationOnly(t *testing.T) {
+	posts := make(chan struct{}, 64)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case posts <- struct{}{}:
+		default:
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	refused := make(chan struct{}, 64)
+	srv.TLS = &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}}
+	srv.Config.ErrorLog = log.New(writerFunc(func() {
+		select {
+		case refused <- struct{}{}:
+		default:
+		}
+	}), "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		legacy string
+		want   chan struct{}
+	}{{"false", refused}, {"true", posts}} {
+		r := configure(t, "[cwmp.tls]\nca_file = "+strconv.Quote(ca)+"\n")
+		edit(t, r.config, "[cwmp]\n", "[cwmp]\nlegacy_ciphers = "+c.legacy+"\nurl = "+strconv.Quote(srv.URL+"/")+"\n")
+		r.start()
+		select {
+		case <-c.want:
+		case <-time.After(30 * time.Second):
+			t.Errorf("legacy_ciphers = %s: not seen; it said %s", c.legacy, r.log)
+		}
+		r.end()
+		if c.legacy == "false" && len(posts) > 0 {
+			t.Error("RSA key exchange was offered unasked")
+		}
+	}
+}
+
+type writerFunc func()
+
+func (f writerFunc) Write(b []byte) (int, error) { f(); return len(b), nil }

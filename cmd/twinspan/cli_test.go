@@ -67,6 +67,7 @@ func TestConfigErrorsNameFileKeyAndValue(t *testing.T) {
 		{"[bridge]\nphase = \"sideways\"", `bridge.phase = "sideways": must be one of`},
 		{"[bridge]\nfase = \"shadow\"", "unknown key bridge.fase"},
 		{"[cwmp]\nurl = \"http://acs/\"", "cwmp.allow_plaintext"},
+		{"[cwmp]\nbasic_over_http = true", "cwmp.allow_plaintext"},
 		{"[cwmp]\nurl = \"ftp://acs/\"", "must be an http or https URL"},
 		{"[cwmp]\nconnection_request_listen = \":77777\"", "cwmp.connection_request_listen"},
 		{"[cwmp]\nconnection_request_listen = \"7547\"", "cwmp.connection_request_listen"},

@@ -99,7 +99,10 @@ type CWMPConfig struct {
 	AllowPlaintext         bool     `toml:"allow_plaintext"`           // permit an http:// ACS URL
 	ConnectionRequest      string   `toml:"connection_request_listen"` // address, empty: none
 	UDPListen              string   `toml:"udp_listen"`                // UDP connection requests; empty: as above, "off": none
+	ConnectionRequestHost  string   `toml:"connection_request_host"`   // in the URL told to the ACS; empty: the address that routes to it
 	DHCPFiles              []string `toml:"dhcp_files"`                // hook or lease files that may offer an ACS
+	LegacyCiphers          bool     `toml:"legacy_ciphers"`            // RSA key exchange for ACSs that know no other (TR-069 3.3)
+	BasicOverHTTP          bool     `toml:"basic_over_http"`           // answer Basic without TLS; needs allow_plaintext
 	TLS                    TLSFiles `toml:"tls"`
 	Timeout                duration `toml:"timeout"`
 }

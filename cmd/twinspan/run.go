@@ -442,7 +442,7 @@ func (c *Config) newCWMP(engine *bridge.Engine, log *slog.Logger, fw *images, pr
 	o := cwmp.Options{
 		Engine: engine, DataDir: c.Data, Log: log, LogFile: logFile(providers), RootCAs: cfg.RootCAs, Certificates: cfg.Certificates, Listen: listen,
 		UDPListen: c.CWMP.UDPListen, DiscoveryFiles: c.CWMP.DHCPFiles, MaxBody: int64(c.Limits.SOAPBytes), MaxDepth: c.Limits.SOAPDepth, MaxFileSize: c.Limits.TransferBytes, ReplyTimeout: time.Duration(c.CWMP.Timeout),
-		TimeKnown: c.timeKnown,
+		TimeKnown: c.timeKnown, LegacyCiphers: c.CWMP.LegacyCiphers, AllowBasicOverHTTP: c.CWMP.BasicOverHTTP, ConnectionRequestHost: c.CWMP.ConnectionRequestHost,
 	}
 	if len(c.Hooks.Install) > 0 {
 		o.Installer = &cwmp.ExecInstaller{Command: c.Hooks.Install, Restart: true}

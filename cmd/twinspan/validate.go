@@ -107,6 +107,9 @@ func (c *Config) validateCWMP() error {
 			return fmt.Errorf("cwmp.connection_request_listen = %q: the port must be 0 to 65535", a)
 		}
 	}
+	if c.CWMP.BasicOverHTTP && !c.CWMP.AllowPlaintext {
+		return errors.New("cwmp.basic_over_http needs cwmp.allow_plaintext = true: it shows the password to the network")
+	}
 	if c.CWMP.URL == "" {
 		return nil
 	}
